@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: AGPL-3.0-or-later
+ *
+ * fila/broker.h: the embedded broker, for programs and tests that want a Fila broker without a
+ * server.
+ *
+ * It behaves as a Fila server does, surprises included (leases start before a consumer sees a
+ * message, a nack is an immediate retry, an expired lease comes back only when the broker has been
+ * idle): what works here works there. Reach it in process with fila_client_options.broker and the
+ * URL `embedded:`, or over gRPC at `listen`.
+ */
+#ifndef FILA_BROKER_H
+#define FILA_BROKER_H
+
+#include "fila/client.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct fila_broker fila_broker;
+
+typedef struct fila_broker_options {
+    size_t size; /* sizeof(fila_broker_options), set by the macro */
+    const char
+        *listen; /* "127.0.0.1:5555", ":0" for a free port, "unix:/path"; NULL = in process only */
+    uint32_t quantum;         /* deficit round robin: 1,000 */
+    uint32_t idle_timeout_ms; /* how long without any command before expired leases are taken back:
+                                 100 (contract B5) */
+    uint32_t
+        command_capacity; /* calls waiting at once; more are refused with FILA_OVERLOADED: 10,000 */
+    uint64_t seed;        /* of ids; 0 = random */
+} fila_broker_options;
+
+#define FILA_BROKER_OPTIONS_INIT                            \
+    {                                                       \
+        sizeof(fila_broker_options), 0, 1000, 100, 10000, 0 \
+    }
+
+/* Starts a broker. Errors: FILA_INVALID_ARGUMENT (option), FILA_UNAVAILABLE (cannot listen: the
+ * address and why), FILA_NO_MEMORY. Thread: any. */
+FILA_EXPORT FILA_NODISCARD fila_status
+fila_broker_open(const fila_broker_options *options, fila_broker **ret_broker, fila_error *reterr);
+
+/* The TCP port it listens on, 0 without one. Thread: any. */
+FILA_EXPORT uint16_t fila_broker_port(const fila_broker *broker);
+
+/* Stops serving: open streams end as with a killed server. Never blocks; may be repeated. Thread:
+ * any. */
+FILA_EXPORT void fila_broker_close(fila_broker *broker);
+
+/* Closes, waits for its threads, frees everything. In-process clients must be freed first. Takes
+ * NULL. */
+FILA_EXPORT void fila_broker_free(fila_broker *broker);
+
+/* ---- Faults, for tests
+ * ------------------------------------------------------------------------------------------- */
+
+typedef enum fila_fault_kind {
+    FILA_FAULT_ERROR = 1,  /* answer with `wire_code` and do nothing */
+    FILA_FAULT_LOSE_REPLY, /* do it, and answer with `wire_code` as if it had failed */
+    FILA_FAULT_DELAY,      /* do it, and answer `delay_ms` later */
+    FILA_FAULT_HANG,       /* do nothing and never answer */
+    FILA_FAULT_CUT,        /* CONSUME: end the stream with `wire_code` (0 = in good order) after
+                              `after_messages` */
+    FILA_FAULT_FREEZE /* CONSUME: deliver nothing more after `after_messages`, but keep the stream
+                         open */
+} fila_fault_kind;
+
+/* One scripted fault: it applies to the nth use of a call (1 = the next), `count` times in a row (0
+ * = for ever). */
+typedef struct fila_fault {
+    size_t size; /* sizeof(fila_fault) */
+    fila_fault_kind kind;
+    fila_call call;
+    const char *queue; /* only calls that name this queue; NULL = any. Copied. */
+    uint32_t nth;
+    uint32_t count;
+    int wire_code;
+    uint32_t delay_ms;
+    uint32_t after_messages;
+} fila_fault;
+
+/* Adds a fault. Errors: FILA_INVALID_ARGUMENT, FILA_NO_MEMORY. Thread: any. */
+FILA_EXPORT FILA_NODISCARD fila_status
+fila_broker_add_fault(fila_broker *broker, const fila_fault *fault, fila_error *reterr);
+
+/* Forgets all faults; what hangs keeps hanging. Thread: any. */
+FILA_EXPORT void fila_broker_clear_faults(fila_broker *broker);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

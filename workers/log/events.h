@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: AGPL-3.0-or-later
+ *
+ * Every event the program can log: id, level, meaning, remedy. Ids are stable: people alert on
+ * them. The list in the operator's guide is generated from here. Add a line, keep the groups.
+ */
+#ifndef FW_EVENTS_H
+#define FW_EVENTS_H
+
+#define FW_EVENTS(X)                                                                                \
+    /* The program */                                                                               \
+    X(WORKER_START, "WORKER-START", INFO, "The worker started.", "None.")                           \
+    X(WORKER_READY, "WORKER-READY", INFO,                                                           \
+      "Every handler is loaded and every stream has been asked for.", "None.")                      \
+    X(WORKER_STOP, "WORKER-STOP", INFO,                                                             \
+      "The worker ended; the line has the account and the exit status.", "None.")                   \
+    X(DRAIN_START, "DRAIN-START", INFO,                                                             \
+      "A signal asked the worker to stop; it takes no new work.", "None.")                          \
+    X(DRAIN_HURRY, "DRAIN-HURRY", WARN,                                                             \
+      "A second signal: everything is returned and the worker exits.", "None.")                     \
+    X(RELOAD_DONE, "RELOAD-DONE", INFO, "The new config is in force; the line says what changed.",  \
+      "None.")                                                                                      \
+    X(RELOAD_REFUSED, "RELOAD-REFUSED", ERROR,                                                      \
+      "The new config is invalid; the old one stays in force.",                                     \
+      "Run `fila-worker check`, repair the file, send SIGHUP again.")                               \
+    X(CONFIG_INVALID, "CONFIG-INVALID", ERROR, "The config cannot be used.",                        \
+      "The line names file, line and key.")                                                         \
+    X(CONFIG_WARNING, "CONFIG-WARNING", WARN,                                                       \
+      "The config works but is probably not what was meant.", "See the line.")                      \
+    X(INTERNAL, "INTERNAL", ERROR, "Something that should not happen did.",                         \
+      "Report it with the log.")                                                                    \
+    /* Connections and streams */                                                                   \
+    X(BROKER_READY, "BROKER-READY", INFO, "The embedded broker serves.", "None.")                   \
+    X(STREAM_OPEN, "STREAM-OPEN", INFO, "A consume stream is open.", "None.")                       \
+    X(STREAM_END, "STREAM-END", WARN,                                                               \
+      "A consume stream ended; it is opened again after the pause in the line.",                    \
+      "See the error; nothing is lost, what was buffered comes back after the visibility timeout.") \
+    X(QUEUE_MISSING, "QUEUE-MISSING", WARN,                                                         \
+      "The queue does not exist; its stream stays open and silent.",                                \
+      "Create it (`fila-worker queue create`), or correct the name.")                               \
+    X(QUEUE_CREATED, "QUEUE-CREATED", INFO,                                                         \
+      "The queue did not exist and was created (missing_queue).", "None.")                          \
+    X(BROKER_UNREACHABLE, "BROKER-UNREACHABLE", ERROR, "No broker answers at the address.",         \
+      "Check address and port; the worker goes on trying.")                                         \
+    X(BROKER_REFUSES, "BROKER-REFUSES", ERROR,                                                      \
+      "What answers at the address refuses us or is no Fila broker.",                               \
+      "Check protocol, TLS and the API key.")                                                       \
+    /* Messages */                                                                                  \
+    X(MESSAGE_DONE, "MESSAGE-DONE", DEBUG, "A message was handled and acked.", "None.")             \
+    X(MESSAGE_FAILED, "MESSAGE-FAILED", WARN,                                                       \
+      "A try failed; the line says why and when the next one is.", "See the reason.")               \
+    X(MESSAGE_DEAD, "MESSAGE-DEAD", ERROR, "A message was dead-lettered.",                          \
+      "`fila-worker dlq show QUEUE`.")                                                              \
+    X(MESSAGE_DROPPED, "MESSAGE-DROPPED", WARN,                                                     \
+      "A message was given up, as dead_letter = \"drop\" says.", "None.")                           \
+    X(LEASE_LOST, "LEASE-LOST", WARN,                                                               \
+      "A lease ended before its message was settled; it may run again elsewhere.",                  \
+      "Raise the queue's visibility timeout, or lower prefetch.")                                   \
+    X(SETTLE_ERROR, "SETTLE-ERROR", WARN, "An ack or nack was not confirmed.",                      \
+      "None if rare; else see the error.")                                                          \
+    X(HANDLER_TIMEOUT, "HANDLER-TIMEOUT", WARN,                                                     \
+      "A handler ran over its deadline and was told to stop.",                                      \
+      "Raise `timeout` and the visibility timeout, or make it faster.")                             \
+    X(HANDLER_VERDICT, "HANDLER-VERDICT", WARN,                                                     \
+      "A handler returned a number that is no verdict; taken as a retry.", "Correct the handler.")  \
+    X(HANDLER_STUCK, "HANDLER-STUCK", ERROR, "A handler does not return long after its deadline.",  \
+      "Its thread is lost until the worker restarts; use isolation = \"process\".")                 \
+    X(HANDLER_LOG, "HANDLER-LOG", INFO, "A line that a handler logged.", "None.")                   \
+    X(OVERLEASED, "OVERLEASED", WARN,                                                               \
+      "The broker leases more ahead than this worker can do within the lease.",                     \
+      "Raise the visibility timeout to the value in the line, or concurrency.")                     \
+    X(PIPE_SLOW, "PIPE-SLOW", INFO,                                                                 \
+      "The path needs a larger flow-control window; the stream reopens with it.", "None.")          \
+    X(VT_SHORT, "VT-SHORT", ERROR, "The queue's visibility timeout is shorter than configured.",    \
+      "Set visibility_timeout to the queue's own.")                                                 \
+    X(RETRY_SPLIT, "RETRY-SPLIT", WARN,                                                             \
+      "Tries and backoffs do not fit one lease: other replicas will share them.",                   \
+      "See the value in the line.")                                                                 \
+    X(BREAKER_OPEN, "BREAKER-OPEN", ERROR,                                                          \
+      "A dependency of the handler is down; the queue is paused.",                                  \
+      "Repair the dependency; trials go on by themselves.")                                         \
+    X(BREAKER_CLOSED, "BREAKER-CLOSED", INFO, "The dependency is back.", "None.")                   \
+    X(DLQ_REFUSED, "DLQ-REFUSED", ERROR,                                                            \
+      "The dead-letter queue cannot be written; the message is kept, not run.",                     \
+      "Create the queue, or give the API key produce on it.")                                       \
+    X(DLQ_TOO_LARGE, "DLQ-TOO-LARGE", ERROR,                                                        \
+      "The dead-letter copy is over the broker's limit; the message is kept.",                      \
+      "Take it out by hand, or set dead_letter = \"drop\".")                                        \
+    X(FLUSH, "FLUSH", WARN, "Messages were returned unstarted to make the leases fresh again.",     \
+      "See OVERLEASED.")                                                                            \
+    /* Plugins */                                                                                   \
+    X(PLUGIN_LOADED, "PLUGIN-LOADED", INFO, "A handler plugin was loaded.", "None.")                \
+    X(PLUGIN_REFUSED, "PLUGIN-REFUSED", ERROR,                                                      \
+      "A handler plugin cannot be used; the line says which field differs.",                        \
+      "Rebuild it against this host's fila/plugin.h, or correct its path or options.")
+
+enum fw_event {
+#define FW_EVENT_ENUM(name, id, level, meaning, remedy) FW_EVENT_##name,
+    FW_EVENTS(FW_EVENT_ENUM)
+#undef FW_EVENT_ENUM
+    FW_EVENT_COUNT
+};
+
+#endif

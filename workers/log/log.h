@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: AGPL-3.0-or-later
+ *
+ * The program's log: one event a line on standard error, as text or JSON (conventions.md, Logs).
+ * Every line has a stable event id from events.h, which also holds its meaning and remedy.
+ *
+ * Thread: any, after fw_log_init; a line is one write(2).
+ */
+#ifndef FW_LOG_H
+#define FW_LOG_H
+
+#include "events.h"
+#include "fila/client.h"
+
+#include <stdint.h>
+
+enum fw_log_level {
+    FW_LOG_DEBUG,
+    FW_LOG_INFO,
+    FW_LOG_WARN,
+    FW_LOG_ERROR,
+    FW_LOG_OFF
+};
+
+enum fw_log_format {
+    FW_LOG_AUTO,
+    FW_LOG_TEXT,
+    FW_LOG_JSON
+}; /* auto: text on a terminal, else JSON */
+
+enum fw_field_kind {
+    FW_FIELD_TEXT,
+    FW_FIELD_INT,
+    FW_FIELD_REAL
+};
+
+struct fw_field {
+    const char *name; /* static; as in conventions.md: queue, handler, message_id, attempt, outcome,
+                         duration_ms, ... */
+    enum fw_field_kind kind;
+    fila_view text; /* any bytes: made valid UTF-8 and escaped */
+    int64_t integer;
+    double real;
+};
+
+static inline struct fw_field fw_text(const char *name, fila_view value)
+{
+    struct fw_field f = {name, FW_FIELD_TEXT, value, 0, 0.0};
+    return f;
+}
+
+static inline struct fw_field fw_str(const char *name, const char *value)
+{
+    return fw_text(name, fila_view_of(value));
+}
+
+static inline struct fw_field fw_int(const char *name, int64_t value)
+{
+    struct fw_field f = {name, FW_FIELD_INT, {NULL, 0}, value, 0.0};
+    return f;
+}
+
+static inline struct fw_field fw_real(const char *name, double value)
+{
+    struct fw_field f = {name, FW_FIELD_REAL, {NULL, 0}, 0, value};
+    return f;
+}
+
+void fw_log_init(enum fw_log_level level, enum fw_log_format format);
+void fw_log_set_level(enum fw_log_level level); /* any thread */
+bool fw_log_enabled(enum fw_log_level level);
+
+/* Logs `event` at its own level with `count` fields and a message in plain words. */
+FILA_PRINTF(4, 5)
+void fw_log(
+    enum fw_event event,
+    const struct fw_field *fields,
+    size_t count,
+    const char *format,
+    ...);
+
+/* FW_LOG(FW_EVENT_STREAM_OPEN, "the stream is open", fw_str("queue", q), fw_int("n", 1)); at least
+ * one field. */
+#define FW_LOG(event, text, ...)                       \
+    fw_log(                                            \
+        event, (const struct fw_field[]){__VA_ARGS__}, \
+        sizeof((const struct fw_field[]){__VA_ARGS__}) / sizeof(struct fw_field), "%s", text)
+
+const char *fw_event_id(enum fw_event event); /* "STREAM-OPEN" */
+enum fw_log_level fw_event_level(enum fw_event event);
+
+#endif
