@@ -27,11 +27,11 @@ extern "C" {
 #if defined(__GNUC__)
 #    define FILA_EXPORT               __attribute__((visibility("default")))
 #    define FILA_NODISCARD            __attribute__((warn_unused_result))
-#    define FILA_PRINTF(format, args) __attribute__((format(printf, format, args)))
+#    define FILA_PRINTF(nth, args) __attribute__((format(printf, nth, args)))
 #else
 #    define FILA_EXPORT
 #    define FILA_NODISCARD
-#    define FILA_PRINTF(format, args)
+#    define FILA_PRINTF(nth, args)
 #endif
 
 /* ---- Values
