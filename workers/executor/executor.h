@@ -23,7 +23,9 @@
 
 #include <stdatomic.h>
 
-#define FW_REASON_SIZE 512
+/* Bytes of the longest reason, its zero included: exec passes on the last 4 KiB of its standard
+ * error. */
+#define FW_REASON_SIZE 4352
 
 struct fw_plugin; /* plugin/loader.h */
 
@@ -34,8 +36,9 @@ struct fw_job {
     int64_t deadline;      /* CLOCK_BOOTTIME ns */
     uint32_t attempt;      /* tries including this one */
     atomic_bool cancelled;
-    struct fw_verdict verdict;   /* filled by the executor */
-    char reason[FW_REASON_SIZE]; /* why, zero-terminated; set only when the handler failed */
+    struct fw_verdict verdict; /* filled by the executor */
+    char *reason; /* why the handler failed: malloc'ed by the executor, the I/O thread frees it;
+                     NULL = nothing said */
     void *user;
 };
 
