@@ -28,6 +28,9 @@
       "The config works but is probably not what was meant.", "See the line.")                      \
     X(INTERNAL, "INTERNAL", ERROR, "Something that should not happen did.",                         \
       "Report it with the log.")                                                                    \
+    X(LOG_LOST, "LOG-LOST", WARN,                                                                   \
+      "Standard error did not take the lines at once; the line has their number.",                  \
+      "Let whatever reads the log be faster.")                                                      \
     /* Connections and streams */                                                                   \
     X(BROKER_READY, "BROKER-READY", INFO, "The embedded broker serves.", "None.")                   \
     X(STREAM_OPEN, "STREAM-OPEN", INFO, "A consume stream is open.", "None.")                       \

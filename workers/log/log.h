@@ -3,7 +3,11 @@
  * The program's log: one event a line on standard error, as text or JSON (conventions.md, Logs).
  * Every line has a stable event id from events.h, which also holds its meaning and remedy.
  *
- * Thread: any, after fw_log_init; a line is one write(2).
+ * The first of several equal lines (fold.h says what equal is) is written, the others within the
+ * next second are counted: "repeated 17 times: ...". Call fw_log_tick about once a second, so that
+ * the count does not wait for the next line.
+ *
+ * Thread: any, after fw_log_init; a line is one write(2). Nothing is allocated.
  */
 #ifndef FW_LOG_H
 #define FW_LOG_H
@@ -37,7 +41,7 @@ struct fw_field {
     const char *name; /* static; as in conventions.md: queue, handler, message_id, attempt, outcome,
                          duration_ms, ... */
     enum fw_field_kind kind;
-    fila_view text; /* any bytes: made valid UTF-8 and escaped */
+    fila_view text; /* any bytes: made valid UTF-8 and escaped; data NULL: the field is left out */
     int64_t integer;
     double real;
 };
@@ -65,6 +69,7 @@ static inline struct fw_field fw_real(const char *name, double value)
     return f;
 }
 
+/* Colours a text log on a terminal unless $NO_COLOR is set and not empty, or $TERM is "dumb". */
 void fw_log_init(enum fw_log_level level, enum fw_log_format format);
 void fw_log_set_level(enum fw_log_level level); /* any thread */
 bool fw_log_enabled(enum fw_log_level level);
@@ -79,13 +84,22 @@ void fw_log(
     ...);
 
 /* FW_LOG(FW_EVENT_STREAM_OPEN, "the stream is open", fw_str("queue", q), fw_int("n", 1)); at least
- * one field. */
-#define FW_LOG(event, text, ...)                       \
-    fw_log(                                            \
-        event, (const struct fw_field[]){__VA_ARGS__}, \
-        sizeof((const struct fw_field[]){__VA_ARGS__}) / sizeof(struct fw_field), "%s", text)
+ * one field. The fields are not even evaluated when the event's level is off. */
+#define FW_LOG(event, text, ...)                                                               \
+    (fw_log_enabled(fw_event_level(event))                                                     \
+         ? fw_log(                                                                             \
+               event, (const struct fw_field[]){__VA_ARGS__},                                  \
+               sizeof((const struct fw_field[]){__VA_ARGS__}) / sizeof(struct fw_field), "%s", \
+               text)                                                                           \
+         : (void)0)
+
+/* Writes the counts of folded lines: those that are due; all of them (also done at exit). */
+void fw_log_tick(void);
+void fw_log_flush(void);
 
 const char *fw_event_id(enum fw_event event); /* "STREAM-OPEN" */
 enum fw_log_level fw_event_level(enum fw_event event);
+const char *fw_event_meaning(enum fw_event event); /* one sentence */
+const char *fw_event_remedy(enum fw_event event);  /* what to do about it, or "None." */
 
 #endif
