@@ -54,5 +54,5 @@ int fw_cli_finish(const char *verb, int status)
     if (errno == EPIPE) {
         return status != 0 ? status : FW_EXIT_FAILED;
     }
-    return fw_cli_fail(verb, FW_EXIT_FAILED, "cannot write the output: %m");
+    return fw_cli_fail(verb, FW_EXIT_FAILED, "cannot write the output: %s", strerrordesc_np(errno));
 }
