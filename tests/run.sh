@@ -1,0 +1,92 @@
+#!/bin/bash
+# SPDX-License-Identifier: AGPL-3.0-or-later
+#
+# Every test of the project, in under ten minutes on two cores. `tests/run.sh --help` says what can
+# be chosen. What counts is the last line, "N passed, N failed", and the exit status.
+set -u -o pipefail
+export LC_ALL=C.UTF-8
+root=$(cd "$(dirname "$0")/.." && pwd)
+cd "$root" || exit 70
+. tests/tools/stages.sh
+
+usage() {
+    cat <<'U'
+usage: tests/run.sh [OPTION...]
+  --quick            the plain build and its tests alone
+  --no-sanitizers    without ASan+UBSan, TSan, fuzzing and valgrind
+  --no-lint          without clang-format and clang-tidy
+  --only REGEX       only tests whose name matches (in each build); no lint, fuzzing or valgrind
+  --jobs N           programs at once (default: the processors)
+  --fuzz-seconds N   for each fuzzer (default 6)
+  --out DIR          where it builds (default build-tests); results and reports are kept there
+  --no-install       do not install missing Debian packages (as root, or with sudo)
+  --help
+Environment: CC (gcc) compiles the plain build; FILA_SERVER_BIN names a real Fila server, for the
+tests that need one.
+U
+}
+
+jobs=$(nproc)
+out=build-tests
+quick= only= install=1 sanitizers=1 lint=1 fuzz_seconds=6
+while [ $# -gt 0 ]; do
+    case $1 in
+    --quick) quick=1 ;;
+    --no-sanitizers) sanitizers= ;;
+    --no-lint) lint= ;;
+    --no-install) install= ;;
+    --only | --jobs | --fuzz-seconds | --out)
+        [ $# -gt 1 ] || { echo "tests/run.sh: $1 takes a value" >&2; exit 64; }
+        case $1 in
+        --only) only=$2 ;;
+        --jobs) jobs=$2 ;;
+        --fuzz-seconds) fuzz_seconds=$2 ;;
+        --out) out=$2 ;;
+        esac
+        shift
+        ;;
+    --help | -h) usage; exit 0 ;;
+    *) echo "tests/run.sh: unknown option $1" >&2; usage >&2; exit 64 ;;
+    esac
+    shift
+done
+[ -z "$quick" ] || { sanitizers=; lint=; }
+
+if [ -n "$install" ]; then
+    config/install-packages.sh build run test lint || exit 69
+fi
+
+stages_begin "$out" "$jobs"
+plain_cc=${CC:-gcc}
+
+stage plain "the plain build, $plain_cc, warnings are errors"
+build_tree plain "$plain_cc" -DCMAKE_BUILD_TYPE=RelWithDebInfo
+if built plain; then
+    ctest_tree plain --label-exclude bench
+fi
+if [ -n "$lint" ] && [ -z "$only" ]; then
+    stage lint "format, and clang-tidy"
+    lint_tree plain
+fi
+if [ -n "$sanitizers" ]; then
+    stage asan "AddressSanitizer and UndefinedBehaviorSanitizer, clang"
+    build_tree asan clang -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS=-O1 -DFILA_SANITIZE=address \
+        -DFILA_FUZZ=ON
+    if built asan; then
+        ctest_tree asan --label-exclude bench
+        if [ -z "$only" ]; then
+            stage fuzz "each fuzzer for $fuzz_seconds s"
+            fuzz_tree asan "$fuzz_seconds"
+        fi
+    fi
+    stage tsan "ThreadSanitizer, clang: stress programs and the real binary"
+    build_tree tsan clang -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS=-O1 -DFILA_SANITIZE=thread
+    if built tsan; then
+        ctest_tree tsan --label-regex 'stress|e2e|sim|integration'
+    fi
+    if [ -z "$only" ] && built plain; then
+        stage valgrind "memcheck over tests/valgrind.txt"
+        valgrind_tree plain
+    fi
+fi
+stages_end
