@@ -258,8 +258,8 @@ struct fq_found {
 /* Where the message with that id is; `ret_found` may be NULL. */
 enum fq_state fq_find(const struct fq_engine *engine, fila_view id, struct fq_found *ret_found);
 
-/* Recounts everything and asserts what must always hold. Cost: all messages. */
-void fq_check(const struct fq_engine *engine);
+/* Recounts everything: the first thing found that must never be, or NULL. Cost: all messages. */
+const char *fq_check(const struct fq_engine *engine);
 
 /* ---- Ids ---- */
 
