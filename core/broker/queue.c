@@ -279,19 +279,6 @@ static void expire(struct fq_engine *engine, int64_t now)
     }
 }
 
-void fq_tick(struct fq_engine *engine, int64_t now)
-{
-    int64_t idle = now - engine->idle_since;
-    int64_t since;
-    if (idle < engine->config.idle_timeout) {
-        return;
-    }
-    since = now - idle % engine->config.idle_timeout;
-    expire(engine, now);
-    fq_turn(engine, now);
-    engine->idle_since = since;
-}
-
 /* The first tick at or after `at`. */
 static int64_t tick_at(const struct fq_engine *engine, int64_t at)
 {
@@ -314,6 +301,17 @@ int64_t fq_wake_at(const struct fq_engine *engine)
         return engine->idle_since + engine->config.idle_timeout;
     }
     return at == FILA_NEVER ? FILA_NEVER : tick_at(engine, at);
+}
+
+void fq_tick(struct fq_engine *engine, int64_t now)
+{
+    int64_t since = now - (now - engine->idle_since) % engine->config.idle_timeout;
+    if (now < fq_wake_at(engine)) {
+        return;
+    }
+    expire(engine, now);
+    fq_turn(engine, now);
+    engine->idle_since = since;
 }
 
 /* ---- Commands on messages ---- */

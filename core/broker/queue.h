@@ -109,13 +109,13 @@ struct fq_engine *fq_new(const struct fq_config *config, int64_t now);
 /* Frees consumers, queues and messages; taken messages live on until released. Takes NULL. */
 void fq_free(struct fq_engine *engine);
 
-/* The idle tick of contract B5: does nothing before fq_wake_at's kind of time, that is unless a
- * whole idle_timeout has passed since the last command or tick. Then takes back expired leases
- * (attempt + 1, tail of their FIFO) and delivers. May be called at any time. */
+/* The idle tick of contract B5, which comes each idle_timeout after the last command: takes back
+ * expired leases (attempt + 1, tail of their FIFO) and delivers. Does nothing before fq_wake_at;
+ * may be called at any time. */
 void fq_tick(struct fq_engine *engine, int64_t now);
 
-/* The first time at which fq_tick may have an effect; FILA_NEVER when only a command can change
- * anything. Never too late; may be early after leases were settled. */
+/* The first idle tick that may have an effect; FILA_NEVER when only a command can change anything.
+ * Never too late; may be early after leases were settled. Moves with each command. */
 int64_t fq_wake_at(const struct fq_engine *engine);
 
 /* ---- Messages in ---- */
