@@ -434,7 +434,7 @@ int main(int argc, char **argv)
 {
     struct model *m = malloc(sizeof *m);
     uint64_t first = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
-    uint64_t last = argc > 1 ? first : 60;
+    uint64_t last = argc > 1 ? first : 24;
     if (!m) {
         return 1;
     }
