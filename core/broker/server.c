@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: AGPL-3.0-or-later */
+#include "server.h"
+
+#include "base/error.h"
+
+#include <grpc/grpc_security.h>
+
+#include <signal.h>
+#include <stdlib.h>
+
+/* ---- The thread ---- */
+
+static void on_down(void *owner, bool ok)
+{
+    struct fb_server *server = owner;
+    (void)ok;
+    server->down = true;
+}
+
+static void post_all(struct fb_server *server)
+{
+    for (unsigned kind = 0; kind < SERVER_KINDS; kind++) {
+        server_post(server, kind);
+    }
+}
+
+/* Serves until it was stopped and all slots are back. */
+static void *serve(void *arg)
+{
+    struct fb_server *server = arg;
+    bool closing = false;
+    server->self = pthread_self();
+    post_all(server);
+    for (;;) {
+        grpc_event event =
+            grpc_completion_queue_next(server->queue, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
+        if (event.type == GRPC_QUEUE_SHUTDOWN) {
+            return NULL;
+        }
+        struct server_event *what = event.tag;
+        what->run(what->owner, event.success);
+        server_run_ready(server);
+        if (server->down && server->slots == 0 && !closing) {
+            closing = true;
+            grpc_completion_queue_shutdown(server->queue);
+        }
+    }
+}
+
+/* ---- Start ---- */
+
+/* As a Fila server where a client can tell (contract A4.8), and nothing that costs without being
+ * asked for. The minimal stack has no receive limit: server_unary.c has. */
+static grpc_server *make_grpc(void)
+{
+    struct {
+        char key[64];
+        int value;
+    } set[] = {
+        {GRPC_ARG_MINIMAL_STACK, 1},
+        {GRPC_ARG_ENABLE_CHANNELZ, 0},
+        {GRPC_ARG_ALLOW_REUSEPORT, 0},
+        {GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 1 << 20},
+        {GRPC_ARG_HTTP2_BDP_PROBE, 0},
+        {GRPC_ARG_HTTP2_WRITE_BUFFER_SIZE, 32768}, /* as much as tonic encodes before it writes */
+        {GRPC_ARG_HTTP2_MAX_PING_STRIKES, 0},
+        {GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 0},
+        {GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1},
+    };
+
+    enum {
+        COUNT = sizeof set / sizeof set[0]
+    };
+
+    grpc_arg args[COUNT];
+    for (size_t i = 0; i < COUNT; i++) {
+        args[i] = (grpc_arg){GRPC_ARG_INTEGER, set[i].key, {.integer = set[i].value}};
+    }
+    grpc_channel_args all = {COUNT, args};
+    return grpc_server_create(&all, NULL);
+}
+
+static fila_status listen_on(struct fb_server *server, const char *address, fila_error *reterr)
+{
+    fila_status status = server_check_address(address, reterr);
+    if (status) {
+        return status;
+    }
+    grpc_server_credentials *plain = grpc_insecure_server_credentials_create();
+    int port = grpc_server_add_http2_port(server->grpc, address, plain);
+    grpc_server_credentials_release(plain);
+    if (!port) {
+        return fila_fail(reterr, FILA_UNAVAILABLE, "cannot listen on %s", address);
+    }
+    server->port = strncmp(address, "unix:", 5) == 0 ? 0 : (uint16_t)port;
+    return FILA_OK;
+}
+
+/* gRPC's side of the server. It may be half built on failure; close_grpc takes it so. */
+static fila_status open_grpc(struct fb_server *server, const char *address, fila_error *reterr)
+{
+    server->queue = grpc_completion_queue_create_for_next(NULL);
+    server->grpc = make_grpc();
+    grpc_server_register_completion_queue(server->grpc, server->queue, NULL);
+    server_register(server);
+    return listen_on(server, address, reterr);
+}
+
+/* After the last event. */
+static void close_grpc(struct fb_server *server)
+{
+    grpc_server_destroy(server->grpc);
+    grpc_completion_queue_destroy(server->queue);
+}
+
+/* Ends a server whose thread did not start. */
+static void abandon(struct fb_server *server)
+{
+    fb_server_stop(server);
+    while (!server->down) {
+        grpc_event event =
+            grpc_completion_queue_next(server->queue, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
+        struct server_event *what = event.tag;
+        what->run(what->owner, event.success);
+    }
+    grpc_completion_queue_shutdown(server->queue);
+    while (
+        grpc_completion_queue_next(server->queue, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL).type !=
+        GRPC_QUEUE_SHUTDOWN) {
+    }
+    close_grpc(server);
+}
+
+static void free_memory(struct fb_server *server)
+{
+    for (struct server_call *call = server->pool, *next; call; call = next) {
+        next = call->next;
+        free(call);
+    }
+    free(server->joined);
+    server_inbox_fini(server);
+    free(server);
+}
+
+/* Starts gRPC and the thread, which leaves all signals to the program's own threads. */
+static fila_status start(struct fb_server *server, const char *address, fila_error *reterr)
+{
+    sigset_t all;
+    sigset_t before;
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    grpc_init();
+    fila_status status = open_grpc(server, address, reterr);
+    if (status == FILA_OK) {
+        grpc_server_start(server->grpc);
+        if (pthread_create(&server->thread, NULL, serve, server)) {
+            status = fila_fail(reterr, FILA_NO_MEMORY, "cannot start a thread");
+        }
+    }
+    if (status) {
+        abandon(server);
+        grpc_shutdown();
+    }
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return status;
+}
+
+fila_status fb_server_start(
+    fila_broker *broker,
+    const char *address,
+    struct fb_server **ret_server,
+    fila_error *reterr)
+{
+    struct fb_server *server = calloc(1, sizeof *server);
+    if (!server || !server_inbox_init(server)) {
+        free(server);
+        return fila_fail(reterr, FILA_NO_MEMORY, "no memory for a server");
+    }
+    server->broker = broker;
+    server->on_down = (struct server_event){on_down, server};
+    server->last_ready = &server->first_ready;
+    fila_status status = start(server, address, reterr);
+    if (status) {
+        free_memory(server);
+        return status;
+    }
+    *ret_server = server;
+    return FILA_OK;
+}
+
+/* ---- The rest ---- */
+
+uint16_t fb_server_port(const struct fb_server *server)
+{
+    return server->port;
+}
+
+void fb_server_stop(struct fb_server *server)
+{
+    if (!atomic_exchange(&server->stopping, true)) {
+        grpc_server_shutdown_and_notify(server->grpc, server->queue, &server->on_down);
+        grpc_server_cancel_all_calls(server->grpc);
+    }
+}
+
+void fb_server_free(struct fb_server *server)
+{
+    if (!server) {
+        return;
+    }
+    fb_server_stop(server);
+    pthread_join(server->thread, NULL);
+    close_grpc(server);
+    grpc_shutdown();
+    free_memory(server);
+}

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: AGPL-3.0-or-later
+ *
+ * Inside the gRPC server of the embedded broker: what the server_*.c files share. service.h is its
+ * outside.
+ *
+ * Properties. One thread and one completion queue serve every call. An event's tag is a
+ * struct server_event, which says what to run. Each call sits in a slot (struct server_call) from
+ * the request for it until its last event; slots are reused. What a client can pile up is bounded:
+ * over SERVER_MAX_CALLS unanswered calls or SERVER_MAX_STREAMS streams the next is answered with
+ * FILA_OVERLOADED; over as many refusals again, calls are reset unseen.
+ *
+ * Operation. Slots wait in gRPC for calls to come, some for each method and some for names that
+ * nobody registered. A unary call is decoded and handed to fb_call; its answer, encoded where it is
+ * given, goes out in one batch with everything that a call needs, so it costs two events in all. A
+ * Consume call becomes a server_stream: one message on its way at most, one more taken ahead, which
+ * tells whether the one before it may wait in gRPC's buffer (it may: the next write flushes both).
+ *
+ * Safety. Slots and streams belong to the server's thread. Two things may happen on another: a
+ * late answer and a consumer's `ready`. They put the slot into the inbox and, if it was empty, post
+ * an event by starting an empty batch on that very call: gRPC's C API has no alarms, a batch
+ * without operations ends at once on any thread, and the call is certain to be alive, because the
+ * server takes nothing out of the inbox meanwhile (the same lock) and lets go of no call before.
+ */
+#ifndef FILA_BROKER_SERVER_H
+#define FILA_BROKER_SERVER_H
+
+#include "broker/service.h"
+
+#include <grpc/grpc.h>
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+enum {
+    SERVER_REQUEST_LIMIT = 4194304, /* bytes of an encoded request (contract A7) */
+    SERVER_MAX_CALLS = 10000,       /* as the command capacity of a Fila server */
+    SERVER_MAX_STREAMS = 10000,
+    SERVER_MAX_REFUSALS = 10000,      /* calls that are being refused at once; the next are reset */
+    SERVER_POOL = 1024,               /* unused slots that are kept */
+    SERVER_UNKNOWN = FILA_CALL_COUNT, /* the kind of a call to a method that does not exist */
+    SERVER_KINDS
+};
+
+struct server_call;
+
+/* What a completion queue's tag points to. */
+struct server_event {
+    void (*run)(void *owner, bool ok);
+    void *owner;
+};
+
+/* How a call ends. */
+struct server_answer {
+    int code;               /* the gRPC status */
+    grpc_byte_buffer *body; /* unary, code 0; else NULL */
+    grpc_slice text;
+    grpc_slice leader; /* x-fila-leader-addr; empty = none */
+};
+
+struct server_stream;
+
+struct server_call {
+    struct fb_server *server;
+    struct server_call *next; /* in the pool or in the inbox */
+    grpc_call *call;
+    grpc_byte_buffer *request;
+    struct server_stream *stream; /* an accepted Consume */
+    struct server_answer answer;
+    struct server_event arrived; /* a call has come for this slot */
+    struct server_event closed;  /* unary: all is sent. Stream: the client or the status ended it */
+    struct server_event wrote;   /* stream: headers, a message or the status are sent */
+    grpc_metadata_array metadata;
+    grpc_call_details details; /* SERVER_UNKNOWN */
+    gpr_timespec deadline;
+    unsigned kind; /* a fila_call, or SERVER_UNKNOWN */
+    int cancelled;
+    bool refused;
+    bool in_inbox; /* under the inbox's lock */
+};
+
+struct fb_server {
+    fila_broker *broker;
+    grpc_server *grpc;
+    grpc_completion_queue *queue;
+    void *methods[FILA_CALL_COUNT];
+    pthread_t thread;
+    uint16_t port;
+    atomic_bool stopping;
+
+    /* The server's thread only. */
+    pthread_t self;
+    struct server_call *pool;
+    size_t pooled;
+    size_t slots; /* outside the pool */
+    size_t posted[SERVER_KINDS];
+    size_t calls;
+    size_t streams;
+    size_t refusals;
+    struct server_stream *first_ready; /* streams to look at before the next event */
+    struct server_stream **last_ready;
+    uint8_t *joined; /* a request that came in several slices */
+    size_t joined_size;
+    bool down; /* gRPC has let go of all connections */
+    struct server_event on_down;
+    struct server_event on_wake; /* the inbox has something */
+
+    struct {
+        pthread_mutex_t lock;
+        struct server_call *first;
+        struct server_call **last;
+    } inbox;
+};
+
+static inline bool server_is_self(const struct fb_server *server)
+{
+    return pthread_equal(pthread_self(), server->self);
+}
+
+/* ---- server_call.c: slots and answers. Thread: the server's, unless said. ---- */
+
+/* Registers the methods of contract A1 with a server that has not started. */
+void server_register(struct fb_server *server);
+/* Keeps the wanted number of slots of this kind waiting for calls. */
+void server_post(struct fb_server *server, unsigned kind);
+/* Takes back a slot whose call is over. */
+void server_call_release(struct server_call *call);
+/* Encodes an answer; `reply` is read if `error` has code FILA_OK, and may be NULL (a stream's end).
+ * Thread: any. */
+void server_answer_set(
+    struct server_answer *answer,
+    const fila_reply *reply,
+    const fila_error *error);
+/* Sends a call's answer and ends it: `closed` comes last. */
+void server_call_answer(struct server_call *call);
+/* The status operation of call->answer; `leader` must live until the batch has been started. */
+void server_status_op(struct server_call *call, grpc_op *op, grpc_metadata *leader);
+void server_batch(
+    struct server_call *call,
+    const grpc_op *ops,
+    size_t count,
+    struct server_event *event);
+
+/* ---- server_unary.c ---- */
+
+/* Serves a call that has come. */
+void server_serve(struct server_call *call);
+
+/* ---- server_stream.c ---- */
+
+void server_stream_open(struct server_call *call, fila_view queue);
+/* Sends what can be sent now. */
+void server_stream_run(struct server_stream *stream);
+/* Notes that the broker has messages. */
+void server_stream_wake(struct server_stream *stream);
+/* Runs the streams that were woken. */
+void server_run_ready(struct fb_server *server);
+
+/* ---- server_inbox.c ---- */
+
+bool server_inbox_init(struct fb_server *server);
+void server_inbox_fini(struct fb_server *server);
+/* Thread: any but the server's. */
+void server_inbox_put(struct server_call *call);
+/* Whether the slot is still in there, and therefore cannot be released: its turn will come. */
+bool server_inbox_holds(struct server_call *call);
+
+/* ---- server_listen.c ---- */
+
+/* Whether `address` can be listened on, and if not, why: gRPC itself does not tell. Thread: any. */
+FILA_NODISCARD fila_status server_check_address(const char *address, fila_error *reterr);
+
+#endif

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: AGPL-3.0-or-later */
+#include "base/error.h"
+#include "server.h"
+#include "wire/codec.h"
+
+#include <stdlib.h>
+
+/* Payloads up to this size are copied behind their head: that costs less than a slice of their
+ * own. */
+enum {
+    COPY_LIMIT = 8192
+};
+
+struct server_stream {
+    struct server_call *call;
+    struct fb_consumer *consumer; /* NULL once the stream is over */
+    grpc_byte_buffer *sending;
+    grpc_byte_buffer *held; /* taken from the broker, sent next */
+    struct server_stream *next_ready;
+    bool is_ready; /* in the server's list of ready streams */
+    bool more;     /* the broker has told of messages, and take has not said empty */
+    bool busy;     /* an operation is on its way; `wrote` will come */
+    bool ended;    /* the broker ended it: call->answer says how */
+    bool finished; /* the status is sent, or nothing can be sent any more */
+    bool closed;   /* `closed` has come */
+};
+
+/* ---- Messages ---- */
+
+static void release_payload(void *user)
+{
+    fb_delivery_release(user);
+    free(user);
+}
+
+/* A slice over the payload itself, which keeps the delivery; an empty one without memory. */
+static grpc_slice share_payload(const struct fb_delivery *delivery)
+{
+    struct fb_delivery *kept = malloc(sizeof *kept);
+
+    union {
+        const char *in;
+        void *out;
+    } bytes = {.in = delivery->fields.payload.data};
+
+    if (!kept) {
+        return grpc_empty_slice();
+    }
+    *kept = *delivery;
+    return grpc_slice_new_with_user_data(
+        bytes.out, delivery->fields.payload.len, release_payload, kept);
+}
+
+/* Consumes the delivery. */
+static grpc_byte_buffer *encode(struct fb_delivery *delivery)
+{
+    fila_view payload = delivery->fields.payload;
+    size_t head = fila_delivery_head_size(&delivery->fields);
+    grpc_slice part[2] = {grpc_empty_slice(), grpc_empty_slice()};
+    bool share = payload.len > COPY_LIMIT;
+    if (share) {
+        part[1] = share_payload(delivery);
+        share = GRPC_SLICE_LENGTH(part[1]) > 0;
+    }
+    part[0] = grpc_slice_malloc(share ? head : head + payload.len);
+    fila_delivery_head_write(&delivery->fields, GRPC_SLICE_START_PTR(part[0]));
+    if (!share) {
+        if (payload.len) {
+            memcpy(GRPC_SLICE_START_PTR(part[0]) + head, payload.data, payload.len);
+        }
+        fb_delivery_release(delivery);
+    }
+    grpc_byte_buffer *message = grpc_raw_byte_buffer_create(part, share ? 2 : 1);
+    grpc_slice_unref(part[0]);
+    grpc_slice_unref(part[1]);
+    return message;
+}
+
+static void forget_consumer(struct server_stream *stream)
+{
+    if (stream->consumer) {
+        fb_consumer_close(stream->consumer);
+        stream->consumer = NULL;
+    }
+}
+
+static grpc_byte_buffer *take(struct server_stream *stream)
+{
+    struct fb_delivery delivery;
+    fila_error end;
+    if (!stream->more || stream->ended) {
+        return NULL;
+    }
+    switch (fb_consumer_take(stream->consumer, &delivery, &end)) {
+    case FB_TAKE_MESSAGE:
+        return encode(&delivery);
+    case FB_TAKE_END:
+        stream->ended = true;
+        server_answer_set(&stream->call->answer, NULL, &end);
+        forget_consumer(stream);
+        return NULL;
+    case FB_TAKE_EMPTY:
+    default:
+        stream->more = false;
+        return NULL;
+    }
+}
+
+/* ---- Sending ---- */
+
+static void send_message(struct server_stream *stream, grpc_byte_buffer *message)
+{
+    grpc_op op = {
+        .op = GRPC_OP_SEND_MESSAGE,
+        .flags = stream->held ? GRPC_WRITE_BUFFER_HINT : 0,
+        .data.send_message.send_message = message,
+    };
+    stream->sending = message;
+    stream->busy = true;
+    server_batch(stream->call, &op, 1, &stream->call->wrote);
+}
+
+static void send_status(struct server_stream *stream)
+{
+    struct server_call *call = stream->call;
+    grpc_metadata leader;
+    grpc_op op;
+    server_status_op(call, &op, &leader);
+    stream->busy = true;
+    stream->finished = true;
+    server_batch(call, &op, 1, &call->wrote);
+}
+
+void server_stream_run(struct server_stream *stream)
+{
+    if (stream->busy || stream->finished) {
+        return;
+    }
+    grpc_byte_buffer *message = stream->held ? stream->held : take(stream);
+    stream->held = NULL;
+    if (message) {
+        stream->held = take(stream);
+        send_message(stream, message);
+    } else if (stream->ended) {
+        send_status(stream);
+    }
+}
+
+/* ---- The end ---- */
+
+static void free_if_over(struct server_stream *stream)
+{
+    struct server_call *call = stream->call;
+    if (!stream->closed || stream->busy || stream->is_ready || server_inbox_holds(call)) {
+        return;
+    }
+    if (stream->ended) {
+        grpc_slice_unref(call->answer.text);
+        grpc_slice_unref(call->answer.leader);
+    }
+    call->server->streams--;
+    free(stream);
+    server_call_release(call);
+}
+
+static void on_wrote(void *owner, bool ok)
+{
+    struct server_call *call = owner;
+    struct server_stream *stream = call->stream;
+    grpc_byte_buffer_destroy(stream->sending);
+    stream->sending = NULL;
+    stream->busy = false;
+    stream->finished |= !ok;
+    server_stream_run(stream);
+    free_if_over(stream);
+}
+
+static void on_closed(void *owner, bool ok)
+{
+    struct server_call *call = owner;
+    struct server_stream *stream = call->stream;
+    (void)ok;
+    stream->closed = true;
+    stream->finished = true;
+    forget_consumer(stream);
+    grpc_byte_buffer_destroy(stream->held);
+    stream->held = NULL;
+    free_if_over(stream);
+}
+
+/* ---- Waking ---- */
+
+void server_stream_wake(struct server_stream *stream)
+{
+    struct fb_server *server = stream->call->server;
+    stream->more = true;
+    if (stream->is_ready) {
+        return;
+    }
+    stream->is_ready = true;
+    stream->next_ready = NULL;
+    *server->last_ready = stream;
+    server->last_ready = &stream->next_ready;
+}
+
+void server_run_ready(struct fb_server *server)
+{
+    struct server_stream *stream;
+    while ((stream = server->first_ready)) {
+        server->first_ready = stream->next_ready;
+        if (!server->first_ready) {
+            server->last_ready = &server->first_ready;
+        }
+        stream->is_ready = false;
+        server_stream_run(stream);
+        free_if_over(stream);
+    }
+}
+
+static void on_ready(void *user)
+{
+    struct server_stream *stream = user;
+    if (server_is_self(stream->call->server)) {
+        server_stream_wake(stream);
+    } else {
+        server_inbox_put(stream->call);
+    }
+}
+
+/* ---- The start ---- */
+
+static struct server_stream *stream_new(
+    struct server_call *call,
+    fila_view queue,
+    fila_error *reterr)
+{
+    static const struct fb_consumer_events events = {on_ready};
+    struct server_stream *stream = calloc(1, sizeof *stream);
+    if (!stream) {
+        (void)fila_fail(reterr, FILA_NO_MEMORY, "no memory for a stream");
+        return NULL;
+    }
+    stream->call = call;
+    call->stream = stream; /* `ready` may come before the open returns */
+    if (fb_consumer_open(call->server->broker, queue, &events, stream, &stream->consumer, reterr)) {
+        call->stream = NULL;
+        free(stream);
+        return NULL;
+    }
+    return stream;
+}
+
+void server_stream_open(struct server_call *call, fila_view queue)
+{
+    fila_error error;
+    struct server_stream *stream = stream_new(call, queue, &error);
+    if (!stream) {
+        server_answer_set(&call->answer, NULL, &error);
+        server_call_answer(call);
+        return;
+    }
+    call->server->calls--;
+    call->server->streams++;
+    call->closed = (struct server_event){on_closed, call};
+    call->wrote = (struct server_event){on_wrote, call};
+    grpc_op close = {
+        .op = GRPC_OP_RECV_CLOSE_ON_SERVER,
+        .data.recv_close_on_server.cancelled = &call->cancelled,
+    };
+    grpc_op headers = {.op = GRPC_OP_SEND_INITIAL_METADATA};
+    server_batch(call, &close, 1, &call->closed);
+    stream->busy = true;
+    server_batch(call, &headers, 1, &call->wrote);
+}

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: AGPL-3.0-or-later
+ *
+ * A client of the gRPC server that hides nothing: it sends any bytes to any path, and hands out
+ * status numbers, texts and trailing metadata as they came. For tests; a failure of its own aborts.
+ *
+ * Thread: a client and all its calls belong to one thread.
+ */
+#ifndef TESTS_SERVER_RAW_CLIENT_H
+#define TESTS_SERVER_RAW_CLIENT_H
+
+#include <fila/client.h>
+
+#include <grpc/grpc.h>
+
+struct raw_client;
+struct raw_call;
+
+/* How a call ended. */
+struct raw_end {
+    int code;
+    char text[512];
+    char leader[128]; /* x-fila-leader-addr */
+    uint8_t *bytes;   /* the last message of a unary call; freed by raw_end_free */
+    size_t len;
+};
+
+/* `target` as gRPC takes it. A second client has a connection of its own. */
+struct raw_client *raw_open(const char *target);
+struct raw_client *raw_open_port(uint16_t port);
+void raw_close(struct raw_client *client);
+/* Compresses everything with gzip. */
+struct raw_client *raw_open_gzip(uint16_t port);
+
+/* A unary call, waited for. `timeout_ms` also goes to the server. */
+struct raw_end
+raw_unary(struct raw_client *client, const char *path, const void *bytes, size_t len, int timeout_ms);
+/* The same with a request of the codec. */
+struct raw_end raw_request(struct raw_client *client, const fila_request *request);
+void raw_end_free(struct raw_end *end);
+
+/* A call in steps. */
+struct raw_call *
+raw_start(struct raw_client *client, const char *path, const void *bytes, size_t len, int timeout_ms);
+struct raw_call *raw_start_request(struct raw_client *client, const fila_request *request);
+struct raw_call *raw_consume(struct raw_client *client, const char *queue);
+/* Whether the response headers came in time; they may be read once. */
+bool raw_headers(struct raw_call *call, int timeout_ms);
+/* The next message of a stream; NULL when the stream is over or nothing came in time (`ret_quiet`
+ * tells which; it may be NULL). */
+fila_message *raw_next(struct raw_call *call, int timeout_ms, bool *ret_quiet);
+void raw_cancel(struct raw_call *call);
+/* Waits for the end, reading what still comes, and frees the call. */
+struct raw_end raw_finish(struct raw_call *call);
+
+#endif
