@@ -226,19 +226,22 @@ static void fill(struct fb_consumer *consumer, size_t payload, struct fb_deliver
     consumer->taken++;
     consumer->fake->outstanding++;
     *ret = (struct fb_delivery){
-        .fields = {
-            .id = fila_view_of(message->id),
-            .queue = fila_view_of(consumer->queue),
-            .fairness_key = fila_view_of("default"),
-            .payload = {message->payload, payload},
-            .weight = 1,
-        },
+        .fields =
+            {
+                .id = fila_view_of(message->id),
+                .queue = fila_view_of(consumer->queue),
+                .fairness_key = fila_view_of("default"),
+                .payload = {message->payload, payload},
+                .weight = 1,
+            },
         .ref = message,
     };
 }
 
-enum fb_take
-fb_consumer_take(struct fb_consumer *consumer, struct fb_delivery *ret_delivery, fila_error *ret_end)
+enum fb_take fb_consumer_take(
+    struct fb_consumer *consumer,
+    struct fb_delivery *ret_delivery,
+    fila_error *ret_end)
 {
     enum fb_take what = FB_TAKE_EMPTY;
     pthread_mutex_lock(&consumer->fake->lock);

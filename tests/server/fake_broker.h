@@ -20,7 +20,7 @@ void fake_free(struct fila_broker *fake);
 void fake_fail_with(struct fila_broker *fake, const fila_error *error);
 /* Answers the calls held so far: FILA_OK, or FILA_UNAVAILABLE "closed". */
 void fake_answer_held(struct fila_broker *fake, fila_status code);
-size_t fake_held(struct fila_broker *fake); /* calls held now */
+size_t fake_held(struct fila_broker *fake);  /* calls held now */
 size_t fake_calls(struct fila_broker *fake); /* calls answered with FILA_OK */
 /* Waits until `count` calls are held; false after 10 s. */
 bool fake_wait_held(struct fila_broker *fake, size_t count);

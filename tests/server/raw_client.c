@@ -6,15 +6,16 @@
 #include <grpc/byte_buffer_reader.h>
 #include <grpc/compression.h>
 #include <grpc/grpc_security.h>
+
 #include <stdio.h>
 #include <stdlib.h>
 
-#define CHECK(what)                                                         \
-    do {                                                                    \
-        if (!(what)) {                                                      \
+#define CHECK(what)                                                          \
+    do {                                                                     \
+        if (!(what)) {                                                       \
             (void)fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #what); \
-            abort();                                                        \
-        }                                                                   \
+            abort();                                                         \
+        }                                                                    \
     } while (0)
 
 struct raw_client {
@@ -29,18 +30,24 @@ struct raw_call {
     grpc_byte_buffer *message; /* read by the receive that is under way */
     bool receiving;
     bool over; /* a receive came back empty */
-    bool has_headers;
     grpc_metadata_array headers;
     grpc_metadata_array trailers;
     grpc_status_code code;
     grpc_slice text;
-    char headers_tag;
-    char receive_tag;
-    char send_tag;
-    char status_tag;
+    bool headers_done;
+    bool receive_done;
+    bool send_done;
+    bool status_done;
 };
 
 /* ---- Clients ---- */
+
+static gpr_timespec in_ms(int ms)
+{
+    return ms < 0
+               ? gpr_inf_future(GPR_CLOCK_MONOTONIC)
+               : gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(ms, GPR_TIMESPAN));
+}
 
 static struct raw_client *open_with(const char *target, int compression)
 {
@@ -63,7 +70,7 @@ static struct raw_client *open_with(const char *target, int compression)
     grpc_channel_credentials *plain = grpc_insecure_credentials_create();
     client->channel = grpc_channel_create(target, plain, &all);
     grpc_channel_credentials_release(plain);
-    client->queue = grpc_completion_queue_create_for_pluck(NULL);
+    client->queue = grpc_completion_queue_create_for_next(NULL);
     return client;
 }
 
@@ -92,6 +99,7 @@ struct raw_client *raw_open_gzip(uint16_t port)
 void raw_close(struct raw_client *client)
 {
     grpc_completion_queue_shutdown(client->queue);
+    CHECK(grpc_completion_queue_next(client->queue, in_ms(-1), NULL).type == GRPC_QUEUE_SHUTDOWN);
     grpc_completion_queue_destroy(client->queue);
     grpc_channel_destroy(client->channel);
     grpc_shutdown();
@@ -100,36 +108,40 @@ void raw_close(struct raw_client *client)
 
 /* ---- Calls ---- */
 
-static gpr_timespec in_ms(int ms)
+/* Handles events until *done; a tag is the flag to set. */
+static bool wait_for(struct raw_call *call, const bool *done, int timeout_ms)
 {
-    return ms < 0 ? gpr_inf_future(GPR_CLOCK_MONOTONIC)
-                  : gpr_time_add(
-                        gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(ms, GPR_TIMESPAN));
+    gpr_timespec until = in_ms(timeout_ms);
+    while (!*done) {
+        grpc_event event = grpc_completion_queue_next(call->client->queue, until, NULL);
+        CHECK(event.type != GRPC_QUEUE_SHUTDOWN);
+        if (event.type == GRPC_QUEUE_TIMEOUT) {
+            return false;
+        }
+        *(bool *)event.tag = true;
+    }
+    return true;
 }
 
-static bool wait_for(struct raw_call *call, char *tag, int timeout_ms)
+static void batch(struct raw_call *call, const grpc_op *ops, size_t count, bool *done)
 {
-    grpc_event event = grpc_completion_queue_pluck(
-        call->client->queue, tag, in_ms(timeout_ms), NULL);
-    CHECK(event.type != GRPC_QUEUE_SHUTDOWN);
-    return event.type == GRPC_OP_COMPLETE;
-}
-
-static void batch(struct raw_call *call, const grpc_op *ops, size_t count, char *tag)
-{
-    CHECK(grpc_call_start_batch(call->call, ops, count, tag, NULL) == GRPC_CALL_OK);
+    *done = false;
+    CHECK(grpc_call_start_batch(call->call, ops, count, done, NULL) == GRPC_CALL_OK);
 }
 
 static void receive(struct raw_call *call)
 {
-    grpc_op op = {
-        .op = GRPC_OP_RECV_MESSAGE, .data.recv_message.recv_message = &call->message};
+    grpc_op op = {.op = GRPC_OP_RECV_MESSAGE, .data.recv_message.recv_message = &call->message};
     call->receiving = true;
-    batch(call, &op, 1, &call->receive_tag);
+    batch(call, &op, 1, &call->receive_done);
 }
 
-struct raw_call *
-raw_start(struct raw_client *client, const char *path, const void *bytes, size_t len, int timeout_ms)
+struct raw_call *raw_start(
+    struct raw_client *client,
+    const char *path,
+    const void *bytes,
+    size_t len,
+    int timeout_ms)
 {
     struct raw_call *call = calloc(1, sizeof *call);
     CHECK(call);
@@ -144,7 +156,8 @@ raw_start(struct raw_client *client, const char *path, const void *bytes, size_t
     grpc_slice_unref(method);
     grpc_op send[] = {
         {.op = GRPC_OP_SEND_INITIAL_METADATA,
-         .flags = GRPC_INITIAL_METADATA_WAIT_FOR_READY | GRPC_INITIAL_METADATA_WAIT_FOR_READY_EXPLICITLY_SET},
+         .flags = GRPC_INITIAL_METADATA_WAIT_FOR_READY |
+                  GRPC_INITIAL_METADATA_WAIT_FOR_READY_EXPLICITLY_SET},
         {.op = GRPC_OP_SEND_MESSAGE, .data.send_message.send_message = call->request},
         {.op = GRPC_OP_SEND_CLOSE_FROM_CLIENT},
     };
@@ -157,9 +170,9 @@ raw_start(struct raw_client *client, const char *path, const void *bytes, size_t
             .trailing_metadata = &call->trailers,
             .status = &call->code,
             .status_details = &call->text}};
-    batch(call, send, 3, &call->send_tag);
-    batch(call, &headers, 1, &call->headers_tag);
-    batch(call, &status, 1, &call->status_tag);
+    batch(call, send, 3, &call->send_done);
+    batch(call, &headers, 1, &call->headers_done);
+    batch(call, &status, 1, &call->status_done);
     receive(call);
     return call;
 }
@@ -170,9 +183,9 @@ struct raw_call *raw_start_request(struct raw_client *client, const fila_request
     uint8_t *bytes = malloc(len + 1);
     CHECK(bytes);
     fila_request_write(request, bytes);
-    struct raw_call *call =
-        raw_start(client, fila_call_path(request->call), bytes, len,
-                  request->timeout_ms ? (int)request->timeout_ms : 20000);
+    struct raw_call *call = raw_start(
+        client, fila_call_path(request->call), bytes, len,
+        request->timeout_ms ? (int)request->timeout_ms : 20000);
     free(bytes);
     return call;
 }
@@ -186,8 +199,7 @@ struct raw_call *raw_consume(struct raw_client *client, const char *queue)
 
 bool raw_headers(struct raw_call *call, int timeout_ms)
 {
-    call->has_headers = call->has_headers || wait_for(call, &call->headers_tag, timeout_ms);
-    return call->has_headers;
+    return wait_for(call, &call->headers_done, timeout_ms);
 }
 
 void raw_cancel(struct raw_call *call)
@@ -228,7 +240,7 @@ static uint8_t *next_bytes(struct raw_call *call, int timeout_ms, size_t *ret_le
     if (!call->receiving) {
         receive(call);
     }
-    if (!wait_for(call, &call->receive_tag, timeout_ms)) {
+    if (!wait_for(call, &call->receive_done, timeout_ms)) {
         *ret_quiet = true;
         return NULL;
     }
@@ -286,8 +298,8 @@ struct raw_end raw_finish(struct raw_call *call)
         end.len = len;
     }
     (void)raw_headers(call, -1);
-    CHECK(wait_for(call, &call->status_tag, -1));
-    CHECK(wait_for(call, &call->send_tag, -1));
+    CHECK(wait_for(call, &call->status_done, -1));
+    CHECK(wait_for(call, &call->send_done, -1));
     copy_status(call, &end);
     grpc_byte_buffer_destroy(call->request);
     grpc_metadata_array_destroy(&call->headers);
@@ -304,8 +316,12 @@ void raw_end_free(struct raw_end *end)
     end->bytes = NULL;
 }
 
-struct raw_end
-raw_unary(struct raw_client *client, const char *path, const void *bytes, size_t len, int timeout_ms)
+struct raw_end raw_unary(
+    struct raw_client *client,
+    const char *path,
+    const void *bytes,
+    size_t len,
+    int timeout_ms)
 {
     return raw_finish(raw_start(client, path, bytes, len, timeout_ms));
 }

@@ -32,18 +32,26 @@ void raw_close(struct raw_client *client);
 struct raw_client *raw_open_gzip(uint16_t port);
 
 /* A unary call, waited for. `timeout_ms` also goes to the server. */
-struct raw_end
-raw_unary(struct raw_client *client, const char *path, const void *bytes, size_t len, int timeout_ms);
+struct raw_end raw_unary(
+    struct raw_client *client,
+    const char *path,
+    const void *bytes,
+    size_t len,
+    int timeout_ms);
 /* The same with a request of the codec. */
 struct raw_end raw_request(struct raw_client *client, const fila_request *request);
 void raw_end_free(struct raw_end *end);
 
 /* A call in steps. */
-struct raw_call *
-raw_start(struct raw_client *client, const char *path, const void *bytes, size_t len, int timeout_ms);
+struct raw_call *raw_start(
+    struct raw_client *client,
+    const char *path,
+    const void *bytes,
+    size_t len,
+    int timeout_ms);
 struct raw_call *raw_start_request(struct raw_client *client, const fila_request *request);
 struct raw_call *raw_consume(struct raw_client *client, const char *queue);
-/* Whether the response headers came in time; they may be read once. */
+/* Whether the response headers came in time. */
 bool raw_headers(struct raw_call *call, int timeout_ms);
 /* The next message of a stream; NULL when the stream is over or nothing came in time (`ret_quiet`
  * tells which; it may be NULL). */
