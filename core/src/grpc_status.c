@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: AGPL-3.0-or-later */
+#include "base/error.h"
+#include "grpc_internal.h"
+
+#include <grpc/support/alloc.h>
+
+#include <stdio.h>
+
+#define LEADER_KEY "x-fila-leader-addr"
+
+/* What C core 1.51 says while it connects, and what that means. */
+static const struct {
+    const char *part;
+    const char *meaning;
+} CONNECTING[] = {
+    {"Failed parsing HTTP/2", "it does not speak HTTP/2: an HTTP/1 server, or no Fila broker"},
+    {"http1.x server", "it does not speak HTTP/2: an HTTP/1 server, or no Fila broker"},
+    {"Socket closed", "it hung up before HTTP/2 began: a TLS port, or no Fila broker"},
+    {"Connection reset by peer", "it hung up before HTTP/2 began: a TLS port, or no Fila broker"},
+    {"before receiving SETTINGS",
+     "it accepts connections but does not answer: frozen, stopping, or no "
+     "Fila broker"},
+};
+
+/* What it says when a connection breaks under a call. */
+static const char *const BREAKING[] = {
+    "Socket closed",        "Connection reset by peer", "keepalive watchdog timeout",
+    "Broken pipe",          "Connection timed out",     "Endpoint closing",
+    "Endpoint read failed", "GOAWAY received",          "Transport closed",
+    "ping timeout",         "No route to host",         "Network is unreachable",
+};
+
+bool fg_was_sent(const struct fg_transport *transport, grpc_call *call)
+{
+    char *peer = grpc_call_get_peer(call);
+    bool sent = !peer || strcmp(peer, transport->address.target) != 0;
+    gpr_free(peer);
+    return sent;
+}
+
+static fila_view view_of(const grpc_slice *slice)
+{
+    return (fila_view){(const char *)GRPC_SLICE_START_PTR(*slice), GRPC_SLICE_LENGTH(*slice)};
+}
+
+static bool contains(fila_view text, const char *part)
+{
+    return text.len && memmem(text.data, text.len, part, strlen(part)) != NULL;
+}
+
+/* What stands behind the last `mark`, or all of it. */
+static fila_view behind_last(fila_view text, const char *mark)
+{
+    size_t len = strlen(mark);
+    for (size_t at = text.len; at >= len && len; at--) {
+        if (memcmp(text.data + at - len, mark, len) == 0) {
+            return (fila_view){text.data + at, text.len - at};
+        }
+    }
+    return text;
+}
+
+static void no_connection(const struct fg_transport *t, fila_view text, fila_error *ret)
+{
+    fila_view cause = behind_last(text, ": ");
+    const char *meaning = NULL;
+    for (size_t i = 0; i < sizeof CONNECTING / sizeof *CONNECTING && !meaning; i++) {
+        meaning = contains(text, CONNECTING[i].part) ? CONNECTING[i].meaning : NULL;
+    }
+    if (contains(text, "DNS resolution failed")) {
+        (void)fila_fail(
+            ret, FILA_UNAVAILABLE, "no connection to %s: the name cannot be resolved (%.*s)",
+            t->address.name, (int)cause.len, cause.data);
+    } else if (meaning) {
+        (void)fila_fail(ret, FILA_UNAVAILABLE, "no connection to %s: %s", t->address.name, meaning);
+    } else {
+        (void)fila_fail(
+            ret, FILA_UNAVAILABLE, "no connection to %s: %.*s", t->address.name, (int)cause.len,
+            cause.data);
+    }
+    ret->wire_code = GRPC_STATUS_UNAVAILABLE;
+    ret->outcome_unknown = false;
+}
+
+static bool broke(fila_view text)
+{
+    for (size_t i = 0; i < sizeof BREAKING / sizeof *BREAKING; i++) {
+        if (contains(text, BREAKING[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The text came from the peer: one line of it, and no half character at the end. */
+static void clean(char *text)
+{
+    size_t len = strlen(text);
+    for (size_t i = 0; i < len; i++) {
+        if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f) {
+            text[i] = ' ';
+        }
+    }
+    if (len < FILA_ERROR_TEXT - 1) {
+        return;
+    }
+    size_t start = len;
+    while (start && ((unsigned char)text[start - 1] & 0xc0) == 0x80) {
+        start--;
+    }
+    if (start && (unsigned char)text[start - 1] >= 0xc0) {
+        text[start - 1] = '\0';
+    }
+}
+
+void fg_explain(
+    const struct fg_transport *transport,
+    fila_call method,
+    grpc_status_code status,
+    const grpc_slice *details,
+    bool sent,
+    fila_error *ret_error)
+{
+    fila_view text = view_of(details);
+    if (status == GRPC_STATUS_UNAVAILABLE && !sent) {
+        no_connection(transport, text, ret_error);
+    } else if (status == GRPC_STATUS_UNAVAILABLE && broke(text)) {
+        (void)fila_fail(
+            ret_error, FILA_UNAVAILABLE, "the connection to %s broke: %.*s",
+            transport->address.name, (int)text.len, text.data);
+        ret_error->wire_code = GRPC_STATUS_UNAVAILABLE;
+    } else {
+        (void)fila_fail_wire(ret_error, method, (int)status, text);
+        if (text.len == 0) {
+            (void)snprintf(
+                ret_error->text, sizeof ret_error->text,
+                "%.180s answered with gRPC status %d and no text", transport->address.name,
+                (int)status);
+        }
+    }
+    clean(ret_error->text);
+}
+
+void fg_read_leader(const grpc_metadata_array *trailing, fila_error *error)
+{
+    if (error->wire_code != GRPC_STATUS_UNAVAILABLE) {
+        return;
+    }
+    for (size_t i = 0; i < trailing->count; i++) {
+        fila_view key = view_of(&trailing->metadata[i].key);
+        fila_view value = view_of(&trailing->metadata[i].value);
+        if (key.len != sizeof LEADER_KEY - 1 || memcmp(key.data, LEADER_KEY, key.len) != 0) {
+            continue;
+        }
+        error->code = FILA_NOT_LEADER;
+        error->outcome_unknown = false;
+        if (value.len < sizeof error->leader && fg_is_host_port(value)) {
+            memcpy(error->leader, value.data, value.len);
+            error->leader[value.len] = '\0';
+        }
+        return;
+    }
+}
