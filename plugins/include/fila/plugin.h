@@ -9,11 +9,25 @@
  * A handler is one const descriptor, defined with FILA_PLUGIN_DEFINE at the bottom of a file in
  * which all else is static. It needs libc only and links against nothing of the host. The host
  * reads the descriptor's numbers from the file before it runs any code in it, and refuses what does
- * not fit, naming the field and both values.
+ * not fit, naming the field and both values. In C:
  *
- *     static int handle(void *self, const fila_delivery *d, const fila_services *s) { ...; return
- * FILA_ACK; } FILA_PLUGIN_DEFINE({FILA_PLUGIN_HEAD, .name = "mine", .version = "1.0", .handle =
- * handle})
+ *     static int handle(void *self, const fila_delivery *d, const fila_services *s) { ... }
+ *
+ *     FILA_PLUGIN_DEFINE({FILA_PLUGIN_HEAD, .name = "mine", .version = "1.0", .handle = handle})
+ *
+ * In C++, which before C++20 has no designated initializers, the descriptor is the value of a
+ * constexpr function (a constant: it must be in the file, not be computed when it is loaded):
+ *
+ *     static constexpr fila_plugin describe()
+ *     {
+ *         fila_plugin p = FILA_PLUGIN_INIT;
+ *         p.name = "mine";
+ *         p.version = "1.0";
+ *         p.handle = handle;
+ *         return p;
+ *     }
+ *
+ *     FILA_PLUGIN_DEFINE(describe())
  *
  * Threads: without FILA_PLUGIN_THREAD_SAFE there is one instance (one `init`) per worker thread,
  * and each instance is only ever used by one thread at a time. With it there is one instance for
@@ -37,9 +51,10 @@ extern "C" {
 #define FILA_ACK    0 /* done */
 #define FILA_RETRY  1 /* failed; try again after the backoff, or after services->retry_after */
 #define FILA_REJECT 2 /* will never work: dead letter */
-#define FILA_UNAVAILABLE \
-    3                /* a dependency is down: the queue's breaker counts it, no attempt is burnt */
-#define FILA_DEFER 4 /* not done yet: services->complete will be called, once, from any thread */
+#define FILA_DEFER  4 /* not done yet: services->complete will be called, once, from any thread */
+#ifndef FILA_CLIENT_H /* fila/client.h has this name as a status, with the same value */
+#    define FILA_UNAVAILABLE 3 /* a dependency is down: the breaker counts it, no try is burnt */
+#endif
 
 /* ---- Options: the host parses, checks and prints them ---- */
 
@@ -73,6 +88,9 @@ typedef struct fila_option_value {
     const char *const *strings;
 } fila_option_value;
 
+/* How many elements an array has: {.options = OPTIONS, .option_count = FILA_COUNT(OPTIONS)}. */
+#define FILA_COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
 /* ---- What a handler sees ---- */
 
 /* A message. Views; valid until `handle` returns, or, after FILA_DEFER, until services->complete
@@ -97,16 +115,22 @@ typedef struct fila_delivery {
 #define FILA_LOG_WARN  2
 #define FILA_LOG_ERROR 3
 
-/* What the host does for a handler. Every function may be called from `handle` on the thread that
- * it was called on, and, where it says so, from any thread. None blocks. `size` says how many of
- * them there are. */
+/* What brought a FILA_RETRY about, for those whose work is done by something that can hang or die
+ * (a command, a child process): shown to the operator as the cause of the failure. */
+#define FILA_CAUSE_TIMEOUT 1u
+#define FILA_CAUSE_CRASH   2u
+
+/* What the host does for a handler. `size` says how many of them there are. None blocks, and none
+ * takes ownership of what it is given: texts are copied. Where nothing else is said a function is
+ * called from inside `init`, `handle`, `probe` or `close`, on the thread that the host called these
+ * on; `delivery` is the one that `handle` was given. */
 typedef struct fila_services {
     uint32_t size;
     uint32_t abi_minor;
     void *host; /* the host's own */
 
     /* An option of this handler by name; NULL when the table has none of that name. Lives as long
-     * as the instance. Thread: any. */
+     * as the instance. Cost: a walk over the table; ask in `init`. Thread: any. */
     const fila_option_value *(*option)(const struct fila_services *services, const char *name);
 
     /* One log line; `delivery` may be NULL. Thread: any. */
@@ -116,8 +140,8 @@ typedef struct fila_services {
         int level,
         const char *text);
 
-    /* Why the verdict is what it is: shown in the log, and kept with the dead letter (first 512
-     * bytes). Copied. In `init` (delivery NULL): why it failed. */
+    /* Why the verdict is what it is: shown in the log, and kept with the dead letter. Copied, up to
+     * 4,351 bytes; the last one counts. In `init` (delivery NULL): why it failed. */
     void (*reason)(
         const struct fila_services *services,
         const fila_delivery *delivery,
@@ -139,13 +163,28 @@ typedef struct fila_services {
     /* Milliseconds left until the host gives this message up; negative after that. Thread: any. */
     int64_t (*deadline_ms)(const fila_delivery *delivery);
 
-    /* 1 when the result is no longer wanted: return soon. Thread: any. */
+    /* 1 when the result is no longer wanted (the deadline has passed, or the host stops): return
+     * soon. Thread: any. */
     int (*cancelled)(const fila_delivery *delivery);
 
     /* Ends a deferred delivery with a verdict (not FILA_DEFER). 0 = taken; -1 = it was not deferred
-     * or is over already. The delivery is invalid afterwards. Thread: any, also before `handle` has
-     * returned FILA_DEFER. */
+     * or is over already, as the host gives it up itself at its deadline: even then `complete` is
+     * called once, and only then is the delivery let go. The delivery is invalid afterwards.
+     * Thread: any, also before `handle` has returned FILA_DEFER. */
     int (*complete)(const fila_delivery *delivery, int verdict, const char *reason);
+
+    /* With FILA_RETRY: its cause, FILA_CAUSE_TIMEOUT or FILA_CAUSE_CRASH. */
+    void (*cause)(const fila_delivery *delivery, uint32_t cause);
+
+    /* A file descriptor that polls readable from when `cancelled` is 1 until `handle` returns, for
+     * those that wait in poll(2); it may do so once too often: ask `cancelled`. -1 = none, ask
+     * `cancelled` from time to time. The host's: neither read nor close it. */
+    int (*cancel_fd)(const fila_delivery *delivery);
+
+    /* The environment for a child process: the host's own without its secrets (API keys, key files,
+     * whatever its config took out of the environment). "NAME=value" strings, ended by NULL. Lives
+     * as long as the instance. Thread: any. */
+    const char *const *(*environment)(const struct fila_services *services);
 } fila_services;
 
 /* ---- The descriptor ---- */
@@ -153,8 +192,8 @@ typedef struct fila_services {
 #define FILA_PLUGIN_THREAD_SAFE 1u
 
 typedef struct fila_plugin {
-    uint32_t magic; /* the first six by FILA_PLUGIN_HEAD; read from the file before any code of it
-                       runs */
+    uint32_t magic; /* the first seven by FILA_PLUGIN_HEAD; read from the file before any code of
+                       it runs */
     uint16_t abi_major;
     uint16_t abi_minor;
     uint32_t plugin_size;
@@ -169,36 +208,49 @@ typedef struct fila_plugin {
     const char *description;
 
     /* Makes an instance; *ret_self is handed to the others. 0 = fine; else say why with
-     * services->reason. May block. NULL slot: no instance needed. `services` lives as long as the
-     * instance. */
+     * services->reason, and free what was made: `close` is not called. May block; it holds up the
+     * start of the worker. NULL slot: no instance needed, `self` is NULL. `services` lives as long
+     * as the instance. */
     int (*init)(const fila_services *services, void **ret_self);
 
-    /* Handles one message; may block until its deadline. Returns a verdict. */
+    /* Handles one message and returns a verdict. May block until its deadline; long after it, the
+     * host takes the thread for lost. Required. */
     int (*handle)(void *self, const fila_delivery *delivery, const fila_services *services);
 
-    /* Frees an instance; after its last `handle` and `complete`. NULL slot: nothing to free. */
+    /* Frees an instance; after its last `handle` and `complete`, on the thread of its `init`. May
+     * block, within the worker's drain timeout. NULL slot: nothing to free. */
     void (*close)(void *self);
 
-    /* Is the dependency back? 1 = yes, 0 = no. Asked while the breaker is open. NULL slot: a
-     * message is tried instead. */
+    /* Is the dependency back? 1 = yes, 0 = no. Asked while the breaker is open, on a thread that
+     * `handle` is called on. May block for a few seconds. NULL slot: a message is tried instead. */
     int (*probe)(void *self, const fila_services *services);
 } fila_plugin;
 
 #define FILA_PLUGIN_SYMBOL "fila_plugin_descriptor"
 
+/* The first seven fields. */
 #define FILA_PLUGIN_HEAD                                                                  \
     FILA_PLUGIN_MAGIC, FILA_PLUGIN_ABI_MAJOR, FILA_PLUGIN_ABI_MINOR, sizeof(fila_plugin), \
         sizeof(fila_option), sizeof(fila_delivery), sizeof(fila_services)
 
+/* A descriptor with its head set and nothing else. */
+#define FILA_PLUGIN_INIT                                                       \
+    {                                                                          \
+        FILA_PLUGIN_HEAD, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL \
+    }
+
 #if defined(__GNUC__)
-#    define FILA_PLUGIN_EXPORT __attribute__((visibility("default"), used))
+#    define FILA_PLUGIN_EXPORT __attribute__((visibility("default")))
 #else
 #    define FILA_PLUGIN_EXPORT
 #endif
 
+/* The one symbol that a plugin exports. */
+extern FILA_PLUGIN_EXPORT const fila_plugin fila_plugin_descriptor;
+
 #ifdef __cplusplus
 #    define FILA_PLUGIN_DEFINE(...) \
-        extern "C" FILA_PLUGIN_EXPORT const fila_plugin fila_plugin_descriptor = __VA_ARGS__;
+        extern "C" FILA_PLUGIN_EXPORT constexpr fila_plugin fila_plugin_descriptor = __VA_ARGS__;
 #else
 #    define FILA_PLUGIN_DEFINE(...) \
         FILA_PLUGIN_EXPORT const fila_plugin fila_plugin_descriptor = __VA_ARGS__;
