@@ -5,15 +5,18 @@
  * instance per thread); later `process`.
  *
  * Properties. Every job that was submitted comes back exactly once on the done list, with a
- * verdict. Nothing is done per message across threads: submissions go over in batches under one
- * lock with one signal, results come back on a lock-free list, and the I/O thread is woken only
- * when it sleeps (grpc-limits chapter 11).
+ * verdict, no later than `stuck_after` past its deadline, whatever its handler does. Nothing is
+ * done per message across threads: submissions go over in batches under one lock with one signal,
+ * results come back on a lock-free list, and the I/O thread is woken only when it sleeps
+ * (grpc-limits chapter 11).
  *
  * Operation. I/O thread: fw_executor_submit(chain) -> worker: handle -> fw_done_push -> I/O thread:
- * fw_done_take.
+ * fw_done_take. A watch thread (watch.c) sleeps until the earliest deadline of what runs: it marks
+ * runs cancelled, ends deferred ones, and gives up those that do not return.
  *
  * Safety. A job belongs to the I/O thread until submitted and again once taken from the done list;
- * in between to the executor, except `cancelled`, which the I/O thread may set at any time.
+ * in between to the executor. A message outlives its job when a handler keeps it beyond the job's
+ * end (stuck, or deferred and never completed): that is why it is freed with fw_job_free_message.
  */
 #ifndef FW_EXECUTOR_H
 #define FW_EXECUTOR_H
@@ -28,25 +31,40 @@
 #define FW_REASON_SIZE 4352
 
 struct fw_plugin; /* plugin/loader.h */
+struct fw_run;
+struct fw_hold;
 
-/* One run of one message. */
+/* One run of one message. Zero-initialize, then set message, deadline, attempt, user. */
 struct fw_job {
     struct fw_job *next;   /* chains submissions and results */
     fila_message *message; /* owned by the I/O thread's delivery; read-only here */
     int64_t deadline;      /* CLOCK_BOOTTIME ns */
     uint32_t attempt;      /* tries including this one */
     atomic_bool cancelled;
-    struct fw_verdict verdict; /* filled by the executor */
+    /* Filled by the executor. `started` is 0 when the handler was never called (cancelled, late, or
+     * stopped before its turn): then it is FW_RETRY with FW_CAUSE_NONE, and no try. */
+    struct fw_verdict verdict;
     char *reason; /* why the handler failed: malloc'ed by the executor, the I/O thread frees it;
                      NULL = nothing said */
     void *user;
+
+    /* The executor's own. */
+    _Atomic(struct fw_run *) run;
+    uint64_t generation;
+    struct fw_hold *hold;
 };
 
-/* Where results go. One per I/O thread; any number of pools push to it. */
+/* Frees job->message, now or once a handler that still has it lets it go, and sets it to NULL. I/O
+ * thread, when it is done with the message; in place of fila_message_free for any message that was
+ * ever submitted. A job may be submitted again (a retry under the same lease) as it is. */
+void fw_job_free_message(struct fw_job *job);
+
+/* Where results go. One per I/O thread; any number of pools push to it. Zero-initialize and set
+ * wake and user. */
 struct fw_done_list {
     _Atomic(struct fw_job *) head;
-    atomic_bool sleeping; /* the I/O thread is about to block, or blocked */
-    void (*wake)(void *user);
+    atomic_bool sleeping;     /* the I/O thread is about to block, or blocked */
+    void (*wake)(void *user); /* called on the pushing thread, at most once per sleep */
     void *user;
 };
 
@@ -61,10 +79,11 @@ void fw_done_sleep_end(struct fw_done_list *list);
 struct fw_executor;
 
 struct fw_executor_options {
-    const char *queue;              /* for logs and thread names */
+    const char *queue;              /* for logs and thread names; copied */
     const struct fw_plugin *plugin; /* loaded and with its options bound; outlives the executor */
-    uint32_t concurrency;
-    struct fw_done_list *done;
+    uint32_t concurrency;           /* threads; at least 1 */
+    struct fw_done_list *done;      /* outlives the executor */
+    int64_t stuck_after; /* ns past its deadline after which a handler is given up; 0 = 5 s */
 };
 
 /* Starts the threads and makes the instances (on their own threads). Errors: FILA_INVALID_ARGUMENT
@@ -76,18 +95,26 @@ FILA_NODISCARD fila_status fw_executor_start(
     fila_error *reterr);
 /* I/O thread; a chain of jobs by `next`. Never blocks for long. */
 void fw_executor_submit(struct fw_executor *executor, struct fw_job *chain);
-/* I/O thread: sets job->cancelled and tells whoever runs it. */
+/* I/O thread: sets job->cancelled and tells whoever runs it. Of a job that has not been taken from
+ * the done list yet. */
 void fw_executor_cancel(struct fw_executor *executor, struct fw_job *job);
 /* Whether the handler has a probe slot; and to ask it, on a worker thread: `answer` is called
- * there. */
+ * there, exactly once (false when the executor stops before that). False = out of memory, no
+ * answer. */
 bool fw_executor_has_probe(const struct fw_executor *executor);
-void fw_executor_probe(
+bool fw_executor_probe(
     struct fw_executor *executor,
     void (*answer)(void *user, bool healthy),
     void *user);
-/* Waits for running handlers up to `deadline`, closes the instances, frees. False: some were still
- * stuck at the deadline and were abandoned with their thread (their memory is leaked on purpose: a
- * thread is never killed). */
+/* How many runs were given up and have not let go yet (stuck threads, and deferred messages that
+ * were never completed): the metric `stuck_handlers`. Thread: any. */
+uint32_t fw_executor_stuck(const struct fw_executor *executor);
+/* Takes no more jobs, puts those without a thread on the done list, waits for running handlers up
+ * to `deadline` (CLOCK_BOOTTIME ns), closes the instances, frees. Does not cancel what runs: do
+ * that before. False: some were still running at the deadline (or had been given up before): their
+ * jobs are on the done list as timeouts, and they were abandoned with their thread; their memory is
+ * leaked on purpose, since a thread is never killed. The done list is to be taken once more
+ * afterwards in any case. */
 bool fw_executor_stop(struct fw_executor *executor, int64_t deadline);
 
 #endif

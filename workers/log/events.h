@@ -68,6 +68,9 @@
     X(HANDLER_STUCK, "HANDLER-STUCK", ERROR, "A handler does not return long after its deadline.",  \
       "Its thread is lost until the worker restarts; use isolation = \"process\".")                 \
     X(HANDLER_LOG, "HANDLER-LOG", INFO, "A line that a handler logged.", "None.")                   \
+    X(HANDLER_DEBUG, "HANDLER-DEBUG", DEBUG, "The same, at level debug.", "None.")                  \
+    X(HANDLER_WARN, "HANDLER-WARN", WARN, "The same, at level warn.", "See the line.")              \
+    X(HANDLER_ERROR, "HANDLER-ERROR", ERROR, "The same, at level error.", "See the line.")          \
     X(OVERLEASED, "OVERLEASED", WARN,                                                               \
       "The broker leases more ahead than this worker can do within the lease.",                     \
       "Raise the visibility timeout to the value in the line, or concurrency.")                     \

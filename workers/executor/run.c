@@ -1,0 +1,615 @@
+/* SPDX-License-Identifier: AGPL-3.0-or-later */
+#include "run.h"
+
+#include "base/clock.h"
+#include "log/log.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+static_assert((int)FW_ACK == FILA_ACK && (int)FW_RETRY == FILA_RETRY, "one numbering of verdicts");
+static_assert((int)FW_REJECT == FILA_REJECT && FW_UNAVAILABLE == 3 && FILA_UNAVAILABLE == 3, "");
+
+#define REST_BEFORE_REUSE 1024
+
+static uint64_t state_of(uint64_t generation, enum fw_phase phase)
+{
+    return generation << FW_PHASE_BITS | phase;
+}
+
+static enum fw_phase phase_of(uint64_t state)
+{
+    return (enum fw_phase)(state & FW_PHASE_MASK);
+}
+
+static uint64_t generation_now(const struct fw_run *run)
+{
+    return atomic_load_explicit(&run->state, memory_order_relaxed) >> FW_PHASE_BITS;
+}
+
+/* Under runs->mutex. */
+static void set_phase(struct fw_run *run, enum fw_phase phase)
+{
+    atomic_store(&run->state, state_of(generation_now(run), phase));
+}
+
+static char *take_text(char **text)
+{
+    char *taken = *text;
+    *text = NULL;
+    return taken;
+}
+
+/* ---- The runs of an executor ---- */
+
+void fw_runs_init(struct fw_runs *runs, const char *queue, struct fw_done_list *done)
+{
+    *runs = (struct fw_runs){.queue = queue, .done = done};
+    (void)pthread_mutex_init(&runs->mutex, NULL);
+    fw_cond_init(&runs->none_deferred);
+}
+
+void fw_runs_fini(struct fw_runs *runs)
+{
+    while (runs->all) {
+        struct fw_run *run = runs->all;
+        runs->all = run->next;
+        if (run->cancel_fd >= 0) {
+            (void)close(run->cancel_fd);
+        }
+        free(run->reason);
+        free(run->complete_reason);
+        free(run);
+    }
+    (void)pthread_cond_destroy(&runs->none_deferred);
+    (void)pthread_mutex_destroy(&runs->mutex);
+}
+
+/* Under runs->mutex. */
+static void put_spare(struct fw_run *run)
+{
+    struct fw_runs *runs = run->runs;
+    run->link_next = NULL;
+    if (runs->spare_last) {
+        runs->spare_last->link_next = run;
+    } else {
+        runs->spare_first = run;
+    }
+    runs->spare_last = run;
+    runs->spare_count++;
+}
+
+/* Under runs->mutex. */
+static struct fw_run *take_spare(struct fw_runs *runs)
+{
+    struct fw_run *run = runs->spare_first;
+    if (runs->spare_count < REST_BEFORE_REUSE) {
+        return NULL;
+    }
+    runs->spare_first = run->link_next;
+    if (!runs->spare_first) {
+        runs->spare_last = NULL;
+    }
+    runs->spare_count--;
+    return run;
+}
+
+struct fw_run *fw_run_take(struct fw_runs *runs)
+{
+    (void)pthread_mutex_lock(&runs->mutex);
+    struct fw_run *run = take_spare(runs);
+    if (!run && (run = calloc(1, sizeof *run))) {
+        run->runs = runs;
+        run->cancel_fd = -1;
+        run->delivery.size = sizeof run->delivery;
+        run->delivery.host = run;
+        run->next = runs->all;
+        runs->all = run;
+    }
+    (void)pthread_mutex_unlock(&runs->mutex);
+    return run;
+}
+
+/* Under runs->mutex. */
+static void deferred_add(struct fw_run *run)
+{
+    struct fw_runs *runs = run->runs;
+    run->link_prev = NULL;
+    run->link_next = runs->deferred;
+    if (runs->deferred) {
+        runs->deferred->link_prev = run;
+    }
+    runs->deferred = run;
+    runs->deferred_count++;
+}
+
+/* Under runs->mutex. */
+static void deferred_remove(struct fw_run *run)
+{
+    struct fw_runs *runs = run->runs;
+    if (run->link_prev) {
+        run->link_prev->link_next = run->link_next;
+    } else {
+        runs->deferred = run->link_next;
+    }
+    if (run->link_next) {
+        run->link_next->link_prev = run->link_prev;
+    }
+    if (--runs->deferred_count == 0) {
+        (void)pthread_cond_broadcast(&runs->none_deferred);
+    }
+}
+
+/* ---- Messages that outlive their job ---- */
+
+static void hold_release(struct fw_hold *hold)
+{
+    if (atomic_fetch_sub(&hold->refs, 1) == 1) {
+        fila_message_free(hold->message);
+        free(hold);
+    }
+}
+
+void fw_job_free_message(struct fw_job *job)
+{
+    if (job->hold) {
+        hold_release(job->hold);
+        job->hold = NULL;
+    } else {
+        fila_message_free(job->message);
+    }
+    job->message = NULL;
+}
+
+/* One more owner of the job's message: this run. */
+static bool hold_message(struct fw_run *run)
+{
+    struct fw_job *job = run->job;
+    if (!job->hold) {
+        job->hold = malloc(sizeof *job->hold);
+        if (!job->hold) {
+            return false;
+        }
+        *job->hold = (struct fw_hold){.message = job->message};
+        atomic_init(&job->hold->refs, 1);
+    }
+    (void)atomic_fetch_add(&job->hold->refs, 1);
+    run->hold = job->hold;
+    return true;
+}
+
+/* Under runs->mutex: the handler of a lost run let go of it. */
+static void let_go(struct fw_run *run)
+{
+    free(take_text(&run->reason));
+    hold_release(run->hold);
+    run->hold = NULL;
+    set_phase(run, FW_PHASE_IDLE);
+    (void)atomic_fetch_sub(&run->runs->lost, 1);
+}
+
+/* ---- Verdicts ---- */
+
+#define LOG_RUN(run, event, text, ...)                                                  \
+    FW_LOG(                                                                             \
+        event, text, fw_str("queue", (run)->runs->queue),                               \
+        fw_text("message_id", (fila_view){(run)->delivery.id, (run)->delivery.id_len}), \
+        fw_int("attempt", (run)->delivery.attempt), __VA_ARGS__)
+
+static char *copy_reason(const char *text)
+{
+    return text && *text ? strndup(text, FW_REASON_SIZE - 1) : NULL;
+}
+
+static char *late_reason(const struct fw_run *run, int64_t deadline)
+{
+    char text[96];
+    (void)snprintf(
+        text, sizeof text, "no verdict by its deadline of %" PRId64 " ms",
+        (deadline - run->started) / FILA_MS);
+    return strdup(text);
+}
+
+static enum fw_cause cause_of(const struct fw_run *run, int verdict, bool late)
+{
+    switch (verdict) {
+    case FILA_ACK:
+        return FW_CAUSE_NONE;
+    case FILA_REJECT:
+        return FW_CAUSE_REJECT;
+    case FILA_UNAVAILABLE:
+        return FW_CAUSE_UNAVAILABLE;
+    default:
+        if (run->cause == FILA_CAUSE_CRASH) {
+            return FW_CAUSE_CRASH;
+        }
+        return late || run->cause == FILA_CAUSE_TIMEOUT ? FW_CAUSE_TIMEOUT : FW_CAUSE_RETRY;
+    }
+}
+
+static int known_verdict(const struct fw_run *run, int verdict)
+{
+    if (verdict >= FILA_ACK && verdict <= FILA_UNAVAILABLE) {
+        return verdict;
+    }
+    LOG_RUN(
+        run, FW_EVENT_HANDLER_VERDICT, "the handler's answer is no verdict; taken as a retry",
+        fw_int("verdict", verdict));
+    return FILA_RETRY;
+}
+
+/* Fills the job's verdict. The run is the caller's alone. */
+static void fill_verdict(struct fw_run *run, int verdict, char *reason, int64_t now)
+{
+    struct fw_job *job = run->job;
+    int64_t deadline = atomic_load_explicit(&run->deadline, memory_order_relaxed);
+    bool late = now >= deadline;
+    verdict = known_verdict(run, verdict);
+    job->verdict = (struct fw_verdict){
+        .kind = (enum fw_verdict_kind)verdict,
+        .cause = cause_of(run, verdict, late),
+        .delay = verdict == FILA_RETRY || verdict == FILA_UNAVAILABLE ? run->delay : 0,
+        .started = run->started,
+        .ended = now,
+    };
+    if (late) {
+        LOG_RUN(
+            run, FW_EVENT_HANDLER_TIMEOUT, "the handler ran over its deadline",
+            fw_int("duration_ms", (now - run->started) / FILA_MS));
+    }
+    if (verdict == FILA_ACK) {
+        free(reason);
+        reason = NULL;
+    } else if (!reason && late) {
+        reason = late_reason(run, deadline);
+    }
+    job->reason = reason;
+    atomic_store_explicit(&job->run, NULL, memory_order_relaxed);
+}
+
+void fw_job_refuse(struct fw_done_list *done, struct fw_job *job, const char *reason)
+{
+    job->verdict = (struct fw_verdict){.kind = FW_RETRY, .cause = FW_CAUSE_NONE};
+    job->reason = strdup(reason);
+    fw_done_push(done, job);
+}
+
+/* ---- The life of a run ---- */
+
+static void fill_delivery(fila_delivery *delivery, const struct fw_job *job)
+{
+    fila_view queue = fila_message_queue(job->message);
+    fila_view id = fila_message_id(job->message);
+    fila_view payload = fila_message_payload(job->message);
+    fila_view key = fila_message_fairness_key(job->message);
+    delivery->attempt = job->attempt;
+    delivery->queue = queue.data;
+    delivery->queue_len = queue.len;
+    delivery->id = id.data;
+    delivery->id_len = id.len;
+    delivery->payload = (const uint8_t *)payload.data;
+    delivery->payload_len = payload.len;
+    delivery->fairness_key = key.data;
+    delivery->fairness_key_len = key.len;
+    delivery->enqueued_ms = fila_message_enqueued_ms(job->message);
+}
+
+void fw_run_start(struct fw_run *run, struct fw_job *job, int64_t now)
+{
+    uint64_t generation = generation_now(run) + 1;
+    fill_delivery(&run->delivery, job);
+    run->job = job;
+    run->message = job->message;
+    run->started = now;
+    run->delay = 0;
+    run->cause = 0;
+    atomic_store_explicit(&run->deadline, job->deadline, memory_order_relaxed);
+    job->generation = generation;
+    atomic_store(&run->state, state_of(generation, FW_PHASE_RUNNING));
+    atomic_store(&job->run, run);
+    if (atomic_load(&job->cancelled)) {
+        fw_run_cancel(run, generation);
+    }
+}
+
+/* Under runs->mutex. */
+static enum fw_run_after finish_slowly(struct fw_run *run, int verdict, struct fw_job **ret_job)
+{
+    switch (phase_of(atomic_load(&run->state))) {
+    case FW_PHASE_RUNNING:
+        if (verdict == FILA_DEFER) {
+            set_phase(run, FW_PHASE_DEFERRED);
+            deferred_add(run);
+            return FW_RUN_KEPT;
+        }
+        fill_verdict(
+            run, verdict, take_text(&run->reason), fila_now()); /* not given up after all */
+        *ret_job = run->job;
+        set_phase(run, FW_PHASE_IDLE);
+        return FW_RUN_OVER;
+    case FW_PHASE_COMPLETED:
+        if (verdict != FILA_DEFER) {
+            LOG_RUN(
+                run, FW_EVENT_HANDLER_VERDICT,
+                "the handler completed the message and returned a verdict; the former counts",
+                fw_int("verdict", verdict));
+        }
+        free(take_text(&run->reason));
+        fill_verdict(run, run->verdict, take_text(&run->complete_reason), fila_now());
+        *ret_job = run->job;
+        set_phase(run, FW_PHASE_IDLE);
+        put_spare(run);
+        return FW_RUN_KEPT;
+    case FW_PHASE_LOST:
+        if (verdict == FILA_DEFER) {
+            set_phase(run, FW_PHASE_LOST_DEFERRED);
+            return FW_RUN_WAS_LOST_KEPT;
+        }
+        let_go(run);
+        return FW_RUN_WAS_LOST;
+    default: /* LOST_COMPLETED */
+        let_go(run);
+        return FW_RUN_WAS_LOST;
+    }
+}
+
+enum fw_run_after fw_run_finish(struct fw_run *run, int verdict)
+{
+    uint64_t running = state_of(generation_now(run), FW_PHASE_RUNNING);
+    struct fw_runs *runs = run->runs;
+    struct fw_job *job = NULL;
+
+    if (verdict != FILA_DEFER &&
+        atomic_compare_exchange_strong(
+            &run->state, &running, state_of(running >> FW_PHASE_BITS, FW_PHASE_IDLE))) {
+        job = run->job;
+        fill_verdict(run, verdict, take_text(&run->reason), fila_now());
+        fw_done_push(runs->done, job);
+        return FW_RUN_OVER;
+    }
+    (void)pthread_mutex_lock(&runs->mutex);
+    enum fw_run_after after = finish_slowly(run, verdict, &job);
+    (void)pthread_mutex_unlock(&runs->mutex);
+    if (job) {
+        fw_done_push(runs->done, job);
+    }
+    return after;
+}
+
+void fw_run_cancel(struct fw_run *run, uint64_t generation)
+{
+    uint64_t before = atomic_load(&run->cancelled);
+    while (before < generation &&
+           !atomic_compare_exchange_weak(&run->cancelled, &before, generation)) {
+    }
+    if (atomic_load(&run->fd_armed) == generation) {
+        (void)!write(run->cancel_fd, &(uint64_t){1}, sizeof(uint64_t));
+    }
+}
+
+/* Under runs->mutex: the job of a run that is lost from now on goes back as a timeout. */
+static void time_out(struct fw_run *run, int64_t now)
+{
+    struct fw_job *job = run->job;
+    int64_t deadline = atomic_load_explicit(&run->deadline, memory_order_relaxed);
+    job->verdict = (struct fw_verdict){
+        .kind = FW_RETRY, .cause = FW_CAUSE_TIMEOUT, .started = run->started, .ended = now};
+    job->reason = late_reason(run, deadline);
+    atomic_store_explicit(&job->run, NULL, memory_order_relaxed);
+    run->job = NULL;
+    (void)atomic_fetch_add(&run->runs->lost, 1);
+    fw_done_push(run->runs->done, job);
+}
+
+/* Under runs->mutex: as time_out, of a run that has a verdict by complete, but whose `handle` does
+ * not return. */
+static void end_completed(struct fw_run *run, int64_t now)
+{
+    struct fw_job *job = run->job;
+    fill_verdict(run, run->verdict, take_text(&run->complete_reason), now);
+    run->job = NULL;
+    (void)atomic_fetch_add(&run->runs->lost, 1);
+    fw_done_push(run->runs->done, job);
+}
+
+static void log_stuck(const struct fw_run *run, int64_t now)
+{
+    LOG_RUN(
+        run, FW_EVENT_HANDLER_STUCK,
+        "the handler does not return; its message is given up and a new thread takes its place",
+        fw_int("duration_ms", (now - run->started) / FILA_MS));
+}
+
+bool fw_run_give_up(struct fw_run *run, uint64_t generation, int64_t now)
+{
+    struct fw_runs *runs = run->runs;
+    uint64_t running = state_of(generation, FW_PHASE_RUNNING);
+    bool given_up = false;
+
+    (void)pthread_mutex_lock(&runs->mutex);
+    /* Once it is LOST, the handler may return, but not end the run: it waits for the mutex. */
+    if (atomic_compare_exchange_strong(
+            &run->state, &running, state_of(generation, FW_PHASE_LOST))) {
+        given_up = hold_message(run);
+        if (given_up) {
+            log_stuck(run, now);
+            time_out(run, now);
+        } else {
+            set_phase(run, FW_PHASE_RUNNING);
+        }
+    } else if (running == state_of(generation, FW_PHASE_COMPLETED) && hold_message(run)) {
+        given_up = true;
+        log_stuck(run, now);
+        set_phase(run, FW_PHASE_LOST_COMPLETED);
+        end_completed(run, now);
+    }
+    (void)pthread_mutex_unlock(&runs->mutex);
+    return given_up;
+}
+
+bool fw_run_give_up_deferred(struct fw_run *run, int64_t now)
+{
+    if (!hold_message(run)) {
+        return false;
+    }
+    LOG_RUN(
+        run, FW_EVENT_HANDLER_TIMEOUT, "the deferred message was not completed by its deadline",
+        fw_int("duration_ms", (now - run->started) / FILA_MS));
+    set_phase(run, FW_PHASE_LOST_DEFERRED);
+    time_out(run, now);
+    deferred_remove(run);
+    return true;
+}
+
+/* ---- Services ---- */
+
+static struct fw_run *run_of(const fila_delivery *delivery)
+{
+    return delivery->host;
+}
+
+static void service_reason(
+    const fila_services *services,
+    const fila_delivery *delivery,
+    const char *text)
+{
+    if (!delivery) {
+        struct fw_instance *instance = services->host;
+        (void)snprintf(instance->reason, sizeof instance->reason, "%s", text ? text : "");
+        return;
+    }
+    struct fw_run *run = run_of(delivery);
+    free(run->reason);
+    run->reason = copy_reason(text);
+}
+
+static void service_retry_after(const fila_delivery *delivery, int64_t ms)
+{
+    const int64_t most = INT64_C(7) * 24 * 3600 * 1000;
+    int64_t bounded = ms < 0 ? 0 : ms > most ? most : ms;
+    run_of(delivery)->delay = bounded * FILA_MS;
+}
+
+static int service_next_header(
+    const fila_delivery *delivery,
+    size_t *cursor,
+    const char **ret_key,
+    size_t *ret_key_len,
+    const char **ret_value,
+    size_t *ret_value_len)
+{
+    fila_header header;
+    if (!fila_message_next_header(run_of(delivery)->message, cursor, &header)) {
+        return 0;
+    }
+    *ret_key = header.key.data;
+    *ret_key_len = header.key.len;
+    *ret_value = header.value.data;
+    *ret_value_len = header.value.len;
+    return 1;
+}
+
+static int64_t service_deadline_ms(const fila_delivery *delivery)
+{
+    int64_t deadline = atomic_load_explicit(&run_of(delivery)->deadline, memory_order_relaxed);
+    int64_t left = deadline - fila_now();
+    return left < 0 ? -1 - (-1 - left) / FILA_MS : left / FILA_MS;
+}
+
+static int service_cancelled(const fila_delivery *delivery)
+{
+    struct fw_run *run = run_of(delivery);
+    return atomic_load_explicit(&run->cancelled, memory_order_relaxed) == generation_now(run) ||
+           fila_now() >= atomic_load_explicit(&run->deadline, memory_order_relaxed);
+}
+
+static void service_cause(const fila_delivery *delivery, uint32_t cause)
+{
+    run_of(delivery)->cause = cause;
+}
+
+static int service_cancel_fd(const fila_delivery *delivery)
+{
+    struct fw_run *run = run_of(delivery);
+    uint64_t count;
+    if (run->cancel_fd < 0) {
+        run->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    } else {
+        (void)!read(run->cancel_fd, &count, sizeof count);
+    }
+    if (run->cancel_fd >= 0) {
+        atomic_store(&run->fd_armed, generation_now(run));
+        if (service_cancelled(delivery)) {
+            (void)!write(run->cancel_fd, &(uint64_t){1}, sizeof(uint64_t));
+        }
+    }
+    return run->cancel_fd;
+}
+
+/* Under runs->mutex. 0 = taken; *ret_job is to be pushed. */
+static int complete_locked(struct fw_run *run, int verdict, char **reason, struct fw_job **ret_job)
+{
+    uint64_t running = state_of(generation_now(run), FW_PHASE_RUNNING);
+
+    switch (phase_of(atomic_load(&run->state))) {
+    case FW_PHASE_RUNNING:
+        if (!atomic_compare_exchange_strong(
+                &run->state, &running, state_of(running >> FW_PHASE_BITS, FW_PHASE_COMPLETED))) {
+            return -1; /* `handle` has just returned a verdict */
+        }
+        run->verdict = verdict;
+        run->complete_reason = take_text(reason);
+        return 0;
+    case FW_PHASE_DEFERRED:
+        free(take_text(&run->reason));
+        fill_verdict(run, verdict, take_text(reason), fila_now());
+        *ret_job = run->job;
+        set_phase(run, FW_PHASE_IDLE);
+        deferred_remove(run);
+        put_spare(run);
+        return 0;
+    case FW_PHASE_LOST:
+        set_phase(run, FW_PHASE_LOST_COMPLETED);
+        return -1;
+    case FW_PHASE_LOST_DEFERRED:
+        let_go(run);
+        put_spare(run);
+        return -1;
+    default:
+        return -1;
+    }
+}
+
+static int service_complete(const fila_delivery *delivery, int verdict, const char *reason)
+{
+    struct fw_run *run = run_of(delivery);
+    struct fw_runs *runs = run->runs;
+    char *copy = copy_reason(reason);
+    struct fw_job *job = NULL;
+
+    (void)pthread_mutex_lock(&runs->mutex);
+    int result = complete_locked(run, verdict, &copy, &job);
+    if (job) {
+        fw_done_push(runs->done, job);
+    }
+    (void)pthread_mutex_unlock(&runs->mutex);
+    free(copy);
+    return result;
+}
+
+void fw_run_services(fila_services *services)
+{
+    services->reason = service_reason;
+    services->retry_after = service_retry_after;
+    services->next_header = service_next_header;
+    services->deadline_ms = service_deadline_ms;
+    services->cancelled = service_cancelled;
+    services->complete = service_complete;
+    services->cause = service_cause;
+    services->cancel_fd = service_cancel_fd;
+}
