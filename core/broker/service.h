@@ -24,8 +24,8 @@
 
 struct fb_consumer;
 
-/* `error` has code FILA_OK on success; `text` of an error is what a Fila server sends (contract A2:
- * often just a name). Both are borrowed for the time of the call. */
+/* `error` has code FILA_OK on success, else `reply` is NULL; `text` of an error is what a Fila
+ * server sends (contract A2: often just a name). Both are borrowed for the time of the call. */
 typedef void (*fb_reply_fn)(void *user, const fila_reply *reply, const fila_error *error);
 
 /* One unary call: checked, executed and answered in the order of contract A2. All of `request` is
@@ -36,11 +36,13 @@ void fb_call(fila_broker *broker, const fila_request *request, fb_reply_fn on_re
 struct fb_delivery {
     struct fila_message_fields fields; /* queue: the DLQ's name for a moved message */
     void *ref;                         /* the stored message's reference */
+    int64_t lease_end; /* CLOCK_BOOTTIME ns: it is taken back at an idle tick at or after this */
 };
 
 struct fb_consumer_events {
     /* Messages may be taken. Called under the broker's lock, on any thread: note it and wake
-     * yourself. Not called again until fb_consumer_take has returned FB_TAKE_EMPTY. */
+     * yourself. Not called again until fb_consumer_take has returned FB_TAKE_EMPTY, except once
+     * more for the stream's end. The first call may come before fb_consumer_open returns. */
     void (*ready)(void *user);
 };
 
@@ -64,6 +66,10 @@ enum fb_take fb_consumer_take(
     struct fb_consumer *consumer,
     struct fb_delivery *ret_delivery,
     fila_error *ret_end);
+
+/* Whether fb_consumer_take would say FB_TAKE_END, without taking anything: for front ends that may
+ * take no message now. */
+bool fb_consumer_ended(struct fb_consumer *consumer, fila_error *ret_end);
 
 /* May be called on any thread, once per delivery. */
 void fb_delivery_release(struct fb_delivery *delivery);

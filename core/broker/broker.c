@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: AGPL-3.0-or-later */
+#include "broker.h"
+
+#include "base/error.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <utlist.h>
+
+/* ---- The ticker ---- */
+
+void fb_alarm(fila_broker *broker, int64_t due)
+{
+    if (due < broker->alarm) {
+        broker->alarm = due;
+        (void)pthread_cond_signal(&broker->changed);
+    }
+}
+
+void fb_settle(fila_broker *broker)
+{
+    fb_streams_notify(broker);
+    fb_alarm(broker, fq_wake_at(broker->engine));
+    if (broker->parked && broker->parked->due != FILA_NEVER) {
+        fb_alarm(broker, broker->parked->due);
+    }
+}
+
+/* Sleeps until `alarm`, or until it is moved forward. Waits on the monotonic clock, which
+ * pthread_cond_timedwait can: after a suspend it may be late by what was left. */
+static void sleep_until_alarm(fila_broker *broker)
+{
+    struct timespec until;
+    int64_t wait = broker->alarm - fila_now();
+    if (broker->alarm == FILA_NEVER) {
+        (void)pthread_cond_wait(&broker->changed, &broker->lock);
+        return;
+    }
+    if (wait <= 0) {
+        return;
+    }
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    wait = wait < 1000 * FILA_S ? wait : 1000 * FILA_S;
+    until.tv_sec += (time_t)((until.tv_nsec + wait) / FILA_S);
+    until.tv_nsec = (until.tv_nsec + wait) % FILA_S;
+    (void)pthread_cond_timedwait(&broker->changed, &broker->lock, &until);
+}
+
+/* Takes the first parked answer that is due, or any when the broker is closed. */
+static struct fb_parked *next_due(fila_broker *broker, int64_t now)
+{
+    struct fb_parked *parked = broker->parked;
+    if (!parked || (!broker->closed && parked->due > now)) {
+        return NULL;
+    }
+    DL_DELETE(broker->parked, parked);
+    return parked;
+}
+
+static void answer_due(fila_broker *broker, int64_t now)
+{
+    struct fb_parked *parked;
+    while ((parked = next_due(broker, now))) {
+        bool lost = broker->closed;
+        (void)pthread_mutex_unlock(&broker->lock);
+        if (lost) {
+            fila_reply_free(parked->reply);
+            parked->reply = NULL;
+            (void)fb_refuse(
+                &parked->error, FILA_UNAVAILABLE, fila_view_of("the broker was closed"));
+        }
+        fb_answer_parked(broker, parked);
+        (void)pthread_mutex_lock(&broker->lock);
+    }
+}
+
+static void *tick(void *arg)
+{
+    fila_broker *broker = arg;
+    (void)pthread_mutex_lock(&broker->lock);
+    while (!broker->closed) {
+        int64_t now = fila_now();
+        fq_tick(broker->engine, now);
+        broker->alarm = fb_streams_wake(broker, now);
+        fb_settle(broker);
+        if (broker->parked && broker->parked->due <= now) {
+            answer_due(broker, now);
+            continue;
+        }
+        sleep_until_alarm(broker);
+    }
+    answer_due(broker, FILA_NEVER);
+    (void)pthread_mutex_unlock(&broker->lock);
+    return NULL;
+}
+
+/* ---- Open ---- */
+
+static fila_status read_options(
+    const fila_broker_options *given,
+    fila_broker_options *ret_options,
+    fila_error *reterr)
+{
+    static const fila_broker_options defaults = FILA_BROKER_OPTIONS_INIT;
+    *ret_options = given ? *given : defaults;
+    if (ret_options->size != sizeof *ret_options) {
+        return fila_fail(
+            reterr, FILA_INVALID_ARGUMENT, "options size is %zu: must be %zu", ret_options->size,
+            sizeof *ret_options);
+    }
+    if (ret_options->quantum == 0) {
+        return fila_fail(reterr, FILA_INVALID_ARGUMENT, "quantum is 0: must be at least 1");
+    }
+    if (ret_options->idle_timeout_ms == 0) {
+        return fila_fail(reterr, FILA_INVALID_ARGUMENT, "idle_timeout_ms is 0: must be at least 1");
+    }
+    if (ret_options->command_capacity == 0) {
+        return fila_fail(
+            reterr, FILA_INVALID_ARGUMENT, "command_capacity is 0: must be at least 1");
+    }
+    return FILA_OK;
+}
+
+static uint64_t make_seed(uint64_t wanted)
+{
+    uint64_t seed = wanted;
+    if (wanted == 0 && getrandom(&seed, sizeof seed, 0) != (ssize_t)sizeof seed) {
+        seed = (uint64_t)fila_now() ^ (uint64_t)fila_wall_ms() << 20;
+    }
+    return seed;
+}
+
+static bool init_changed(pthread_cond_t *changed)
+{
+    pthread_condattr_t attributes;
+    bool ok;
+    if (pthread_condattr_init(&attributes) != 0) {
+        return false;
+    }
+    ok = pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC) == 0 &&
+         pthread_cond_init(changed, &attributes) == 0;
+    (void)pthread_condattr_destroy(&attributes);
+    return ok;
+}
+
+/* The ticker leaves all signals to the program's own threads. */
+static bool start_ticker(fila_broker *broker)
+{
+    sigset_t all;
+    sigset_t before;
+    bool started;
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    started = pthread_create(&broker->ticker, NULL, tick, broker) == 0;
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (started) {
+        (void)pthread_setname_np(broker->ticker, "fila-broker");
+    }
+    return started;
+}
+
+/* A broker without threads yet; NULL without memory. */
+static fila_broker *make(const fila_broker_options *options)
+{
+    struct fq_config config = FQ_CONFIG_INIT;
+    fila_broker *broker = calloc(1, sizeof *broker);
+    config.quantum = options->quantum;
+    config.idle_timeout = (int64_t)options->idle_timeout_ms * FILA_MS;
+    config.seed = make_seed(options->seed);
+    if (!broker) {
+        return NULL;
+    }
+    broker->command_capacity = options->command_capacity;
+    broker->alarm = FILA_NEVER;
+    broker->engine = fq_new(&config, fila_now());
+    if (!broker->engine || !init_changed(&broker->changed)) {
+        fq_free(broker->engine);
+        free(broker);
+        return NULL;
+    }
+    (void)pthread_mutex_init(&broker->lock, NULL);
+    return broker;
+}
+
+static void unmake(fila_broker *broker)
+{
+    fb_faults_clear(broker);
+    fq_free(broker->engine);
+    (void)pthread_cond_destroy(&broker->changed);
+    (void)pthread_mutex_destroy(&broker->lock);
+    free(broker);
+}
+
+fila_status fila_broker_open(
+    const fila_broker_options *given,
+    fila_broker **ret_broker,
+    fila_error *reterr)
+{
+    fila_broker_options options;
+    fila_broker *broker;
+    fila_status status = read_options(given, &options, reterr);
+    if (status != FILA_OK) {
+        return status;
+    }
+    broker = make(&options);
+    if (!broker) {
+        return fila_fail(reterr, FILA_NO_MEMORY, "no memory for a broker");
+    }
+    if (!start_ticker(broker)) {
+        unmake(broker);
+        return fila_fail(reterr, FILA_NO_MEMORY, "cannot start a thread");
+    }
+    if (options.listen) {
+        status = fb_server_start(broker, options.listen, &broker->server, reterr);
+        if (status != FILA_OK) {
+            fila_broker_free(broker);
+            return status;
+        }
+    }
+    *ret_broker = broker;
+    return FILA_OK;
+}
+
+uint16_t fila_broker_port(const fila_broker *broker)
+{
+    return broker->server ? fb_server_port(broker->server) : 0;
+}
+
+/* ---- Close ---- */
+
+void fila_broker_close(fila_broker *broker)
+{
+    (void)pthread_mutex_lock(&broker->lock);
+    if (!broker->closed) {
+        broker->closed = true;
+        fb_streams_end(broker);
+        (void)pthread_cond_signal(&broker->changed);
+    }
+    (void)pthread_mutex_unlock(&broker->lock);
+    if (broker->server) {
+        fb_server_stop(broker->server);
+    }
+}
+
+void fila_broker_free(fila_broker *broker)
+{
+    if (!broker) {
+        return;
+    }
+    fila_broker_close(broker);
+    (void)pthread_join(broker->ticker, NULL);
+    fb_server_free(broker->server);
+    unmake(broker);
+}
