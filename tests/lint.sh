@@ -7,12 +7,14 @@
 #     tests/lint.sh --changed       what differs from the branch main, or is not committed
 #     tests/lint.sh --format-only   without clang-tidy
 #     tests/lint.sh --fix           rewrites the format instead of complaining
+#     tests/lint.sh --tests         clang-tidy on the tests too: a Criterion suite takes half a minute
 # clang-tidy reads the compile commands of --build DIR (default build), and remembers clean files by
 # a hash of everything that went into them, in $FILA_LINT_CACHE (default ~/.cache/fila-worker).
 set -u -o pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
-build=build jobs=$(nproc) outcomes=/dev/null format_only= fix= changed=
+build=build jobs=$(nproc) outcomes=/dev/null format_only= fix= changed= tests=
 files=()
+given=
 while [ $# -gt 0 ]; do
     case $1 in
     --build) build=$2; shift ;;
@@ -21,9 +23,10 @@ while [ $# -gt 0 ]; do
     --format-only) format_only=1 ;;
     --fix) fix=1 ;;
     --changed) changed=1 ;;
-    --help | -h) sed -n '4,11s/^# \?//p' "$0"; exit 0 ;;
+    --tests) tests=1 ;;
+    --help | -h) sed -n '4,12s/^# \?//p' "$0"; exit 0 ;;
     -*) echo "lint: unknown option $1" >&2; exit 64 ;;
-    *) files+=("$(realpath "$1")") ;;
+    *) files+=("$(realpath "$1")"); given=1 ;;
     esac
     shift
 done
@@ -82,6 +85,9 @@ elif [ ! -s "$build/compile_commands.json" ]; then
     echo "lint: skipped: no compile commands in $build"
     outcome skip 1 "clang-tidy: no compile commands in $build" ""
 else
+    if [ -z "$tests$given" ]; then
+        mapfile -t files < <(printf '%s\n' "${files[@]}" | grep -v '^tests/')
+    fi
     $python tests/tools/tidy.py --build "$build" --jobs "$jobs" --outcomes "$outcomes" "${files[@]}" || status=1
 fi
 exit $status
