@@ -6,7 +6,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-static void complain(const char *verb, const char *format, va_list args)
+FILA_PRINTF(2, 0) static void complain(const char *verb, const char *format, va_list args)
 {
     (void)fprintf(stderr, "fila-worker %s: ", verb);
     (void)vfprintf(stderr, format, args);

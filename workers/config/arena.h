@@ -25,6 +25,7 @@ void *fw_arena_alloc(struct fw_arena *arena, size_t count, size_t size);
 /* A terminated copy; never NULL. */
 const char *fw_arena_copy(struct fw_arena *arena, const char *data, size_t len);
 FILA_PRINTF(2, 3) const char *fw_arena_print(struct fw_arena *arena, const char *format, ...);
+FILA_PRINTF(2, 0)
 const char *fw_arena_vprint(struct fw_arena *arena, const char *format, va_list args);
 /* Room for one more item after the first `count` of `items`: they move to a larger place when
  * `count` has reached a power of two. NULL without memory (the old items stay). */
