@@ -14,6 +14,8 @@
 #include "fila/client.h"
 #include "log/log.h"
 
+#include <stdio.h>
+
 enum fw_isolation {
     FW_ISOLATION_THREADS,
     FW_ISOLATION_PROCESS
@@ -38,6 +40,7 @@ struct fw_handler_option {
     size_t count;
     bool is_list;
     bool is_string; /* written in quotes (after expansion), else as a bare number or boolean */
+    bool is_secret; /* its name or source says so: masked wherever config is printed */
     const char *file;
     unsigned line;
 };
@@ -101,15 +104,18 @@ struct fw_config {
 struct fw_diagnostic {
     bool is_error; /* else a warning */
     const char *file;
-    unsigned line;    /* 0 = the file as a whole, or the environment */
-    const char *key;  /* "queues[0].timeout", or "" */
-    const char *text; /* what is wrong, the value, the accepted range, the nearest known key */
+    unsigned line;      /* 0 = the file as a whole, or the environment */
+    const char *key;    /* "queues[0].timeout", or "" */
+    const char *text;   /* what is wrong, the value, the accepted range, the nearest known key */
+    unsigned column;    /* 1-based, in bytes; 0 = none */
+    const char *source; /* that line of the file, or "" */
 };
 
 struct fw_diagnostics {
     struct fw_diagnostic *items;
     size_t count;
     size_t errors;
+    size_t left_out; /* beyond the first 200: counted, not kept */
     void *arena;
 };
 
@@ -136,6 +142,8 @@ FILA_NODISCARD bool fw_config_load(
     struct fw_diagnostics *ret_diagnostics);
 void fw_config_free(struct fw_config *config);
 void fw_diagnostics_free(struct fw_diagnostics *diagnostics);
+/* `FILE:LINE: error: KEY: TEXT`, then the line and a mark under the place, where they are known. */
+void fw_diagnostic_print(FILE *out, const struct fw_diagnostic *diagnostic);
 
 /* The engine's view of a queue. */
 struct fw_delivery_config fw_config_delivery(const struct fw_queue_config *queue);
