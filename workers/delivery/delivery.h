@@ -12,7 +12,16 @@
  * time, then takes the commands with fw_delivery_next until it returns false, and calls
  * fw_delivery_timer no later than fw_delivery_wake_at. A delivery is named by the `user` pointer
  * that came with its message: it must stay the same and unique until its FINISH command has been
- * taken.
+ * taken. What the engine asks for is answered once: RUN by fw_delivery_verdict; ACK, NACK and
+ * REJECT by fw_delivery_settled; PUBLISH by fw_delivery_published; OPEN_STREAM by
+ * fw_delivery_stream_open or fw_delivery_stream_end, and an open stream later by
+ * fw_delivery_stream_end, also after STOP_STREAM; PROBE by fw_delivery_probed. CANCEL has no answer
+ * of its own: the run's verdict is it. An answer that nobody waits for is ignored.
+ *
+ * A drain's deadline does not wait: what is in flight then is finished without its answer, runs as
+ * `left`. The owner may release what the engine knew of it (the message may be counted and
+ * logged), but `user` must not be given to another delivery of this engine before the run, or the
+ * call, that still carries it has ended; its answer may be given to the engine, or dropped.
  *
  * Safety. Not thread-safe: one owner. Memory is bounded by the configured bounds; without memory an
  * arrival is finished `left` at once.

@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: AGPL-3.0-or-later */
+#include "delivery/internal.h"
+
+#include <utlist.h>
+
+static void enqueue(struct fw_delivery *e, struct fw_held *h)
+{
+    if (h->settle == FW_COMMAND_ACK) {
+        DL_APPEND(e->acks, h);
+    } else {
+        DL_APPEND(e->nacks, h);
+    }
+}
+
+void fw_settle(
+    struct fw_delivery *e,
+    struct fw_held *h,
+    enum fw_command_kind kind,
+    enum fw_outcome outcome)
+{
+    fw_move(e, h, FW_QUEUED);
+    fw_account(e, h, FW_ACCOUNT_SETTLING);
+    h->settle = kind;
+    h->outcome = outcome;
+    h->sends = 0;
+    enqueue(e, h);
+}
+
+void fw_settle_again(struct fw_delivery *e, struct fw_held *h)
+{
+    if (h->nack_proven) {
+        fw_finish(e, h, h->outcome);
+        return;
+    }
+    fw_move(e, h, FW_QUEUED);
+    enqueue(e, h);
+}
+
+/* From here on the message may be anyone's. */
+static void let_go(struct fw_delivery *e, struct fw_held *h)
+{
+    if (h->id->held == h) {
+        h->id->held = NULL;
+    }
+    h->id->nacking = h;
+    fw_free_bytes(e, h);
+}
+
+static void send(struct fw_delivery *e, struct fw_held *h)
+{
+    int64_t deadline = fw_call_deadline(e);
+    fw_move(e, h, FW_SETTLING);
+    DL_APPEND(e->under_way, h);
+    e->settling++;
+    h->sends++;
+    h->sent_at = e->now;
+    if (h->settle != FW_COMMAND_ACK) {
+        deadline = fw_early_end(e, h);
+        let_go(e, h);
+    }
+    fw_emit(
+        e, &(struct fw_command){
+               .kind = h->settle,
+               .user = h->user,
+               .deadline = deadline,
+               .cause = h->cause,
+               .attempt = h->id->tries});
+}
+
+void fw_settle_send(struct fw_delivery *e)
+{
+    while (e->settling < e->config.settle_in_flight) {
+        struct fw_held *h = e->acks != NULL ? e->acks : e->nacks;
+        if (h == NULL) {
+            return;
+        }
+        if (h->settle != FW_COMMAND_ACK && !fw_certain(e, h)) {
+            fw_lose(e, h);
+        } else {
+            send(e, h);
+        }
+    }
+}
+
+static int64_t pause_before_resend(struct fw_delivery *e, const struct fw_held *h)
+{
+    int64_t pause = 50 * FILA_MS << (h->sends < 6 ? h->sends - 1 : 5);
+    pause = fw_min(pause, fw_min(FILA_S, e->vt / 8));
+    return pause - fw_random_up_to(e, pause / 2);
+}
+
+/* Asks again if the answer could still come before `until`. */
+static bool resend(struct fw_delivery *e, struct fw_held *h, int64_t until)
+{
+    int64_t due = e->now + pause_before_resend(e, h);
+    if (due >= until) {
+        return false;
+    }
+    fw_move(e, h, FW_RESEND);
+    fw_heap_set(&e->timers, &h->timer, due);
+    return true;
+}
+
+/* The message's work is done, whatever became of the ack: it must not be done again. */
+static void remember(struct fw_held *h, bool settled)
+{
+    struct fw_id *id = h->id;
+    if (h->outcome != FW_DUPLICATE) {
+        id->done_as = h->outcome;
+    }
+    id->done_settled = (id->done && id->done_settled) || settled;
+    id->done = true;
+}
+
+static void ack_gone(struct fw_delivery *e, struct fw_held *h, bool on_sight)
+{
+    bool certain = fw_certain(e, h);
+    if (h->unknown && certain) {
+        fw_finish(e, h, h->outcome); /* nobody else can have ended the lease: it was our ack */
+        return;
+    }
+    if (h->sends == 1 && certain && !on_sight) {
+        fw_lease_was_short(e, h);
+    }
+    fw_finish(e, h, h->outcome == FW_DUPLICATE ? FW_DUPLICATE : FW_LEASE_LOST);
+}
+
+static void ack_answered(struct fw_delivery *e, struct fw_held *h, enum fw_settled result)
+{
+    bool on_sight = h->id->done && h->sends == 1;
+    if (result == FW_SETTLED_OK && fw_certain(e, h)) {
+        fw_ids_forget(h->id);
+        fw_finish(e, h, h->outcome);
+        return;
+    }
+    remember(h, result == FW_SETTLED_OK);
+    h->unknown = h->unknown || result == FW_SETTLED_UNKNOWN;
+    switch (result) {
+    case FW_SETTLED_OK: /* a copy that was leased meanwhile may still come */
+        fw_finish(e, h, h->outcome);
+        break;
+    case FW_SETTLED_GONE:
+        ack_gone(e, h, on_sight);
+        break;
+    case FW_SETTLED_UNKNOWN:
+    case FW_SETTLED_RETRY:
+        if (!resend(e, h, fw_late_end(e, h))) {
+            fw_finish(e, h, FW_LEASE_LOST);
+        }
+        break;
+    case FW_SETTLED_DENIED:
+        fw_finish(e, h, FW_LEASE_LOST);
+        break;
+    }
+}
+
+static void nack_answered(struct fw_delivery *e, struct fw_held *h, enum fw_settled result)
+{
+    if (h->nack_proven) {
+        result = FW_SETTLED_OK;
+    }
+    switch (result) {
+    case FW_SETTLED_OK:
+        h->id->nacked_at = h->sent_at;
+        h->id->nacked_attempt = h->attempt_count;
+        fw_finish(e, h, h->outcome);
+        break;
+    case FW_SETTLED_GONE:
+        if (h->sends == 1 && fw_certain(e, h)) {
+            fw_lease_was_short(e, h);
+        }
+        fw_finish(e, h, FW_LEASE_LOST);
+        break;
+    case FW_SETTLED_RETRY:
+        if (!resend(e, h, fw_early_end(e, h) - e->margin)) {
+            fw_lose(e, h);
+        }
+        break;
+    case FW_SETTLED_UNKNOWN:
+    case FW_SETTLED_DENIED:
+        fw_lose(e, h);
+        break;
+    }
+}
+
+void fw_settled(struct fw_delivery *e, struct fw_held *h, enum fw_settled result)
+{
+    if (h->settle == FW_COMMAND_ACK) {
+        ack_answered(e, h, result);
+    } else {
+        nack_answered(e, h, result);
+    }
+}
+
+int64_t fw_oldest_settlement(const struct fw_delivery *e)
+{
+    return e->under_way == NULL ? 0 : e->now - e->under_way->sent_at;
+}

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: AGPL-3.0-or-later */
+#include "delivery/internal.h"
+
+enum {
+    RATE_CATCH_UP_MS = 100 /* how much lateness of a timer the rate makes up for */
+};
+
+static struct fw_held *of_node(struct fw_tree_node *node)
+{
+    return node == NULL ? NULL : FW_OWNER(node, struct fw_held, node);
+}
+
+bool fw_fits(const struct fw_delivery *e, const struct fw_held *h)
+{
+    int64_t end = fw_certain(e, h) ? fw_early_end(e, h) : fw_late_end(e, h);
+    return e->now + e->need <= end - e->margin;
+}
+
+/* How long before its earliest end a certain one is given back: with `expire` as soon as it cannot
+ * start any more. */
+static int64_t notice_time(const struct fw_delivery *e)
+{
+    return e->config.surplus == FW_SURPLUS_EXPIRE ? e->margin + e->need : e->margin;
+}
+
+int64_t fw_last_call(const struct fw_delivery *e, const struct fw_held *h)
+{
+    if (fw_certain(e, h)) {
+        return fw_early_end(e, h) - (h->failed ? e->margin : notice_time(e));
+    }
+    return fw_late_end(e, h) - e->margin - e->need;
+}
+
+void fw_make_ready(struct fw_delivery *e, struct fw_held *h)
+{
+    bool certain = fw_certain(e, h);
+    if (!certain && e->config.unsure_lease == FW_UNSURE_SKIP) {
+        fw_lose(e, h);
+        return;
+    }
+    if (!fw_lane_enter(e, h)) {
+        return;
+    }
+    fw_move(e, h, FW_READY);
+    fw_account(e, h, h->waited ? FW_ACCOUNT_WAITING : FW_ACCOUNT_PREFETCH);
+    h->unsure = !certain;
+    h->node.key = certain ? h->window.early : h->window.late;
+    fw_tree_add(certain ? &e->certain : &e->unsure, &h->node);
+}
+
+void fw_lose(struct fw_delivery *e, struct fw_held *h)
+{
+    fw_finish(e, h, h->runs > 0 ? FW_LEASE_LOST : FW_LEFT);
+}
+
+void fw_give_back(struct fw_delivery *e, struct fw_held *h)
+{
+    if (!fw_certain(e, h)) {
+        fw_lose(e, h);
+    } else if (e->config.surplus == FW_SURPLUS_EXPIRE && !h->failed) {
+        fw_finish(e, h, FW_LEFT);
+    } else {
+        bool tried = h->runs > 0 && !h->refused;
+        fw_settle(e, h, FW_COMMAND_NACK, tried ? FW_RETRIED : FW_RETURNED);
+    }
+}
+
+/* Those past their earliest end, and those that are given back now. */
+static void return_certain(struct fw_delivery *e)
+{
+    for (;;) {
+        struct fw_held *h = of_node(fw_tree_first(&e->certain));
+        if (h == NULL || fw_early_end(e, h) - notice_time(e) > e->now) {
+            return;
+        }
+        if (fw_certain(e, h)) {
+            fw_give_back(e, h);
+        } else {
+            fw_make_ready(e, h);
+        }
+    }
+}
+
+void fw_return_overdue(struct fw_delivery *e)
+{
+    return_certain(e);
+    for (;;) {
+        struct fw_held *h = of_node(fw_tree_first(&e->unsure));
+        if (h == NULL || fw_fits(e, h)) {
+            return;
+        }
+        fw_finish(e, h, FW_LEASE_LOST);
+    }
+}
+
+static struct fw_held *pick(const struct fw_delivery *e)
+{
+    struct fw_tree_node *node = fw_tree_from(&e->certain, e->now + e->need + e->margin - e->vt);
+    return of_node(node != NULL ? node : fw_tree_first(&e->unsure));
+}
+
+static void run(struct fw_delivery *e, struct fw_held *h)
+{
+    int64_t end = (fw_certain(e, h) ? fw_early_end(e, h) : fw_late_end(e, h)) - e->margin;
+    int64_t deadline = fw_min(e->now + e->config.timeout, end);
+    fw_move(e, h, FW_RUNNING);
+    e->running++;
+    h->runs++;
+    h->lease_bound = end < e->now + e->config.timeout;
+    if (e->breaker.open) {
+        e->breaker.trial = h;
+    }
+    fw_emit(
+        e, &(struct fw_command){
+               .kind = FW_COMMAND_RUN,
+               .user = h->user,
+               .deadline = deadline,
+               .attempt = h->id->tries + 1});
+}
+
+static bool rate_allows(const struct fw_delivery *e)
+{
+    return !(e->config.rate > 0) || e->now >= e->next_start;
+}
+
+static void count_start(struct fw_delivery *e)
+{
+    if (e->config.rate > 0) {
+        int64_t interval = (int64_t)((double)FILA_S / e->config.rate);
+        e->next_start = fw_max(e->next_start, e->now - RATE_CATCH_UP_MS * FILA_MS) + interval;
+    }
+}
+
+static bool may_start(const struct fw_delivery *e)
+{
+    return e->running < e->config.concurrency && rate_allows(e) && fw_may_start(e);
+}
+
+void fw_start(struct fw_delivery *e)
+{
+    while (may_start(e)) {
+        struct fw_held *h = pick(e);
+        if (h == NULL) {
+            return;
+        }
+        run(e, h);
+        count_start(e);
+    }
+}
+
+int64_t fw_start_wake(const struct fw_delivery *e)
+{
+    int64_t wake = FILA_NEVER;
+    const struct fw_held *certain = of_node(fw_tree_first(&e->certain));
+    const struct fw_held *unsure = of_node(fw_tree_first(&e->unsure));
+    if (certain != NULL) {
+        wake = fw_early_end(e, certain) - notice_time(e);
+    }
+    if (unsure != NULL) {
+        wake = fw_min(wake, fw_late_end(e, unsure) - e->margin - e->need + 1);
+    }
+    if (wake != FILA_NEVER && !rate_allows(e)) {
+        wake = fw_min(wake, e->next_start);
+    }
+    return wake;
+}

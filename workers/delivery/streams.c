@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: AGPL-3.0-or-later */
+#include "delivery/internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define FIRST_PAUSE   (200 * FILA_MS)
+#define LONGEST_PAUSE (30 * FILA_S)
+
+bool fw_streams_resize(struct fw_delivery *e, uint32_t count)
+{
+    if (count <= e->stream_count) {
+        return true;
+    }
+    struct fw_stream *streams = realloc(e->streams, count * sizeof(*streams));
+    if (streams == NULL) {
+        return false;
+    }
+    memset(streams + e->stream_count, 0, (count - e->stream_count) * sizeof(*streams));
+    e->streams = streams;
+    e->stream_count = count;
+    return true;
+}
+
+void fw_streams_fini(struct fw_delivery *e)
+{
+    for (uint32_t i = 0; i < e->stream_count; i++) {
+        fw_walk_fini(&e->streams[i].walk);
+    }
+    free(e->streams);
+    e->streams = NULL;
+    e->stream_count = 0;
+}
+
+static uint32_t index_of(const struct fw_delivery *e, const struct fw_stream *s)
+{
+    return (uint32_t)(s - e->streams);
+}
+
+static void ask(struct fw_delivery *e, struct fw_stream *s)
+{
+    s->state = FW_STREAM_OPENING;
+    s->was_open = false;
+    s->asked_at = e->now;
+    s->opened_at = e->now;
+    s->empty_at = 0;
+    s->slow_since = 0;
+    fw_walk_open(&s->walk, UINT32_MAX, 0); /* until the pipe is known */
+    fw_emit(
+        e, &(struct fw_command){
+               .kind = FW_COMMAND_OPEN_STREAM, .stream = index_of(e, s), .window = s->window});
+}
+
+void fw_stream_opened(struct fw_delivery *e, struct fw_stream *s, const struct fw_pipe *pipe)
+{
+    if (s->state != FW_STREAM_OPENING && s->state != FW_STREAM_STOPPING) {
+        return;
+    }
+    s->pipe = *pipe;
+    fw_forget_short_lease(e);
+    fw_timing_update(e);
+    int64_t answers = fw_peak_get(&e->answers, e->now, e->vt);
+    s->opened_at = fw_max(s->asked_at, e->now - fw_max(e->slack, answers));
+    s->up_at = e->now;
+    s->was_open = true;
+    s->flush_next = 0;
+    fw_walk_open(&s->walk, pipe->slots, pipe->bytes);
+    if (s->state == FW_STREAM_OPENING) {
+        s->state = FW_STREAM_UP;
+    }
+}
+
+/* The pause before the next try (rule 14). */
+static int64_t next_pause(struct fw_delivery *e, struct fw_stream *s, enum fw_stream_end how)
+{
+    int64_t longest = fw_min(e->config.visibility_timeout, LONGEST_PAUSE);
+    if (s->was_open && e->now - s->up_at >= e->config.visibility_timeout) {
+        s->pause = 0;
+        s->redirects = 0;
+    }
+    if (how == FW_STREAM_REDIRECTED && s->redirects++ == 0) {
+        return 0;
+    }
+    if (how == FW_STREAM_REFUSED || how == FW_STREAM_MISSING) {
+        s->pause = longest;
+        return longest - fw_random_up_to(e, longest / 2);
+    }
+    s->pause = fw_min(s->pause == 0 ? FIRST_PAUSE : 2 * s->pause, longest);
+    return fw_random_up_to(e, s->pause);
+}
+
+void fw_stream_ended(struct fw_delivery *e, struct fw_stream *s, enum fw_stream_end how)
+{
+    if (s->state == FW_STREAM_DOWN) {
+        return;
+    }
+    int64_t pause = next_pause(e, s, how);
+    fw_flush_end(e, s);
+    e->credits -= s->credits;
+    s->credits = 0;
+    s->state = FW_STREAM_DOWN;
+    s->ended_at = e->now;
+    s->open_at = e->now + pause;
+    if (fw_wants_stream(e, index_of(e, s))) {
+        fw_notice(e, FW_NOTICE_RECONNECT, NULL, pause);
+    }
+}
+
+void fw_stream_stop(struct fw_delivery *e, struct fw_stream *s)
+{
+    if (s->state == FW_STREAM_OPENING || s->state == FW_STREAM_UP) {
+        s->state = FW_STREAM_STOPPING;
+        fw_emit(e, &(struct fw_command){.kind = FW_COMMAND_STOP_STREAM, .stream = index_of(e, s)});
+    }
+}
+
+void fw_streams_step(struct fw_delivery *e)
+{
+    for (uint32_t i = 0; i < e->stream_count; i++) {
+        struct fw_stream *s = &e->streams[i];
+        if (!fw_wants_stream(e, i)) {
+            fw_stream_stop(e, s);
+        } else if (s->state == FW_STREAM_DOWN && e->now >= s->open_at) {
+            ask(e, s);
+        }
+    }
+}
+
+int64_t fw_streams_wake(const struct fw_delivery *e)
+{
+    int64_t wake = FILA_NEVER;
+    for (uint32_t i = 0; i < e->stream_count; i++) {
+        if (e->streams[i].state == FW_STREAM_DOWN && fw_wants_stream(e, i)) {
+            wake = fw_min(wake, e->streams[i].open_at);
+        }
+    }
+    return wake;
+}
+
+bool fw_streams_down(const struct fw_delivery *e, int64_t *ret_since)
+{
+    int64_t since = 0;
+    for (uint32_t i = 0; i < e->stream_count; i++) {
+        if (e->streams[i].state != FW_STREAM_DOWN) {
+            return false;
+        }
+        since = fw_max(since, e->streams[i].ended_at);
+    }
+    *ret_since = since;
+    return true;
+}
+
+/* Messages are read as they come, and yet they are old: they take too long through the window. */
+void fw_pipe_check(struct fw_delivery *e, struct fw_stream *s, const struct fw_arrival *arrival)
+{
+    if (e->now - fw_oldest_unread(s) <= e->vt / 4) {
+        s->slow_since = 0;
+        return;
+    }
+    if (s->slow_since == 0) {
+        s->slow_since = e->now;
+        s->slow_waited = 0;
+        return;
+    }
+    s->slow_waited += e->now - fw_max(arrival->waiting_since, s->slow_since);
+    int64_t length = e->now - s->slow_since;
+    if (s->state != FW_STREAM_UP || length < e->vt / 4 || s->slow_waited < length / 2 ||
+        s->pipe.window == 0 || s->pipe.window >= FW_WINDOW_MAX) {
+        return;
+    }
+    uint32_t doubled = s->pipe.window > FW_WINDOW_MAX / 2 ? FW_WINDOW_MAX : s->pipe.window * 2;
+    s->window = doubled;
+    fw_notice(e, FW_NOTICE_PIPE_SLOW, NULL, doubled);
+    fw_stream_stop(e, s);
+}
+
+/* Messages that the bytes still have room for, going by the size of late. */
+static uint32_t room_in_bytes(const struct fw_delivery *e)
+{
+    uint64_t limit = e->config.prefetch_bytes;
+    if (e->held_bytes >= limit) {
+        return 0;
+    }
+    uint64_t messages = (limit - e->held_bytes) / (e->size_seen > 0 ? e->size_seen : 1);
+    return messages >= UINT32_MAX ? UINT32_MAX : messages == 0 ? 1 : (uint32_t)messages;
+}
+
+static uint32_t left_of(uint32_t limit, uint32_t used)
+{
+    return used < limit ? limit - used : 0;
+}
+
+static uint32_t lower(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+uint32_t fw_room(const struct fw_delivery *e)
+{
+    if (e->pressure || e->paused || e->draining || e->withdrawn) {
+        return 0;
+    }
+    uint32_t room = left_of(e->config.prefetch, e->accounts[FW_ACCOUNT_PREFETCH] + e->credits);
+    room = lower(room, left_of(FW_WAITING_LIMIT, e->accounts[FW_ACCOUNT_WAITING] + e->credits));
+    room = lower(
+        room, left_of(e->config.settle_in_flight, e->accounts[FW_ACCOUNT_SETTLING] + e->credits));
+    return room == 0 ? 0 : lower(room, left_of(room_in_bytes(e), e->credits));
+}
+
+void fw_stream_grant(struct fw_delivery *e, struct fw_stream *s, uint32_t credits)
+{
+    s->credits += credits;
+    e->credits += credits;
+    fw_emit(
+        e, &(struct fw_command){
+               .kind = FW_COMMAND_GRANT, .stream = index_of(e, s), .credits = credits});
+}
+
+static uint32_t streams_up(const struct fw_delivery *e)
+{
+    uint32_t up = 0;
+    for (uint32_t i = 0; i < e->stream_count; i++) {
+        up += e->streams[i].state == FW_STREAM_UP;
+    }
+    return up;
+}
+
+/* Each open stream has its share of prefetch; it is topped up when a quarter is used. */
+void fw_grant(struct fw_delivery *e)
+{
+    uint32_t room = fw_room(e);
+    uint32_t up = room > 0 ? streams_up(e) : 0;
+    if (up == 0) {
+        return;
+    }
+    uint32_t share = e->config.prefetch / up > 0 ? e->config.prefetch / up : 1;
+    for (uint32_t n = 0; n < e->stream_count && room > 0; n++) {
+        e->next_stream = (e->next_stream + 1) % e->stream_count;
+        struct fw_stream *s = &e->streams[e->next_stream];
+        if (s->state != FW_STREAM_UP || s->credits >= share) {
+            continue;
+        }
+        uint32_t credits = lower(room, share - s->credits);
+        if (s->credits == 0 || credits >= (share + 3) / 4) {
+            fw_stream_grant(e, s, credits);
+            room -= credits;
+        }
+    }
+}

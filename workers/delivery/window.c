@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: AGPL-3.0-or-later */
+#include "delivery/internal.h"
+
+/* How long a receive must have stood waiting to prove that the pipe was empty (term (c)): a message
+ * larger than the flow-control window needs several round trips to come. */
+static int64_t proof_of_empty(const struct fw_pipe *pipe, uint32_t size)
+{
+    int64_t trips = 4 * pipe->round_trip;
+    int64_t windows = pipe->window > 0 ? (int64_t)(size / pipe->window) : 0;
+    return fw_max(20 * FILA_MS, trips * (1 + windows));
+}
+
+/* How far back of its read the lease of a message can lie that came into an empty pipe. */
+static int64_t path_delay(struct fw_delivery *e, int64_t proof)
+{
+    int64_t answers = fw_max(fw_peak_get(&e->answers, e->now, e->vt), fw_oldest_settlement(e));
+    return fw_max(proof, fw_max(e->slack, answers));
+}
+
+int64_t fw_oldest_unread(const struct fw_stream *stream)
+{
+    int64_t at;
+    int64_t oldest = fw_max(stream->opened_at, stream->empty_at);
+    return fw_walk_next(&stream->walk, &at) ? fw_max(oldest, at) : oldest;
+}
+
+struct fw_window fw_window_read(
+    struct fw_delivery *e,
+    struct fw_stream *stream,
+    const struct fw_arrival *arrival)
+{
+    int64_t proof = proof_of_empty(&stream->pipe, arrival->wire_size);
+    if (e->now - arrival->waiting_since >= proof) {
+        stream->empty_at = fw_max(stream->empty_at, e->now - path_delay(e, proof));
+    }
+    struct fw_window window = {.early = fw_oldest_unread(stream), .late = e->now};
+    fw_walk_read(&stream->walk, e->now, arrival->wire_size);
+    if (arrival->lease_end != 0) {
+        window.early = arrival->lease_end - e->vt;
+        window.late = window.early;
+    }
+    return window;
+}
+
+void fw_renew(struct fw_delivery *e, struct fw_held *h, struct fw_window window)
+{
+    h->window.early = fw_max(h->window.early, window.early);
+    h->window.late = window.late;
+    switch (h->state) {
+    case FW_READY:
+        fw_make_ready(e, h);
+        break;
+    case FW_WAITING:
+        fw_wait(e, h, h->id->not_before, h->then);
+        break;
+    case FW_BEHIND:
+        fw_heap_set(&e->timers, &h->timer, fw_last_call(e, h));
+        break;
+    default:
+        break;
+    }
+}
+
+static bool known(const struct fw_evidence *evidence, uint64_t id, int64_t since)
+{
+    return evidence->id == id && evidence->at >= since && evidence->at != 0;
+}
+
+void fw_lease_was_short(struct fw_delivery *e, const struct fw_held *h)
+{
+    int64_t since = e->now - 2 * e->config.visibility_timeout;
+    uint64_t id = h->id->hh.hashv;
+    struct fw_evidence *oldest = &e->evidence[0];
+    uint32_t fresh = 1;
+    int64_t longest = e->now - h->window.early;
+    for (int i = 0; i < FW_EVIDENCE; i++) {
+        struct fw_evidence *evidence = &e->evidence[i];
+        if (known(evidence, id, since)) {
+            return;
+        }
+        oldest = evidence->at < oldest->at ? evidence : oldest;
+    }
+    *oldest = (struct fw_evidence){.id = id, .at = e->now, .observed = longest};
+    fresh = 0;
+    for (int i = 0; i < FW_EVIDENCE; i++) {
+        if (e->evidence[i].at >= since && e->evidence[i].at != 0) {
+            fresh++;
+            longest = fw_max(longest, e->evidence[i].observed);
+        }
+    }
+    if (fresh == FW_EVIDENCE && longest < e->vt) {
+        e->vt = fw_max(longest, e->config.visibility_timeout / 8);
+        fw_timing_update(e);
+        fw_notice(e, FW_NOTICE_VT_SHORT, NULL, e->vt);
+    }
+}
+
+void fw_forget_short_lease(struct fw_delivery *e)
+{
+    for (int i = 0; i < FW_EVIDENCE; i++) {
+        e->evidence[i] = (struct fw_evidence){0};
+    }
+    if (e->vt != e->config.visibility_timeout) {
+        e->vt = e->config.visibility_timeout;
+        fw_timing_update(e);
+    }
+}
