@@ -321,6 +321,10 @@ class Bench:
         except ValueError:
             raise Failed("`%s --json` printed no JSON: %r" % (shlex.join(arguments), out[:500])) from None
 
+    def json_lines(self, *arguments, **more):
+        out, _ = self.cli(*arguments, "--json", **more)
+        return [json.loads(line) for line in out.splitlines()]
+
     # ---- Shorthands ----
 
     def create_queue(self, name, visibility_timeout="30s"):

@@ -94,7 +94,7 @@ def sighup_takes_the_new_config(bench):
     mark = worker.mark()
     worker.signal(signal.SIGHUP)
     worker.wait_event("RELOAD-DONE", since=mark)
-    bench.wait_stats("more", active_consumers=0)
+    bench.wait_stats("more", consumers=0)
     bench.enqueue_lines("work", ["still here"])
     bench.wait_files("done", 3)
     expect_equal("acked", worker.stop()["acked"], 3)
