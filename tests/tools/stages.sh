@@ -95,7 +95,7 @@ build_tree() { # TREE CC CMAKE-OPTION...
         outcome pass 1 "build" ""
         echo "   built in $(($(date +%s) - began_at)) s"
     else
-        grep -E ' error: |^FAILED|undefined reference|CMake Error' "$log" | cut -c1-200 | head -n 20
+        grep -E ' error: |^FAILED|undefined reference|CMake Error' "$log" | cut -c1-200 | awk '!seen[$0]++' | head -n 20
         outcome fail 1 "the build (${log#"$root"/})" \
             "CC=$cc cmake -S . -B $out/$tree -G Ninja -DFILA_WERROR=ON $* && ninja -C $out/$tree"
     fi
