@@ -6,6 +6,7 @@
 #include <grpc/grpc_security.h>
 
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 /* ---- The thread ---- */
@@ -60,6 +61,7 @@ static grpc_server *make_grpc(void)
         {GRPC_ARG_MINIMAL_STACK, 1},
         {GRPC_ARG_ENABLE_CHANNELZ, 0},
         {GRPC_ARG_ALLOW_REUSEPORT, 0},
+        {GRPC_ARG_MAX_CONCURRENT_STREAMS, SERVER_MAX_PER_CONNECTION},
         {GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 1 << 20},
         {GRPC_ARG_HTTP2_BDP_PROBE, 0},
         {GRPC_ARG_HTTP2_WRITE_BUFFER_SIZE, 32768}, /* as much as tonic encodes before it writes */
@@ -86,8 +88,10 @@ static fila_status listen_on(struct fb_server *server, const char *address, fila
     if (status) {
         return status;
     }
+    char any[32]; /* gRPC has no short form for a port on all addresses */
+    (void)snprintf(any, sizeof any, "[::]%s", address);
     grpc_server_credentials *plain = grpc_insecure_server_credentials_create();
-    int port = grpc_server_add_http2_port(server->grpc, address, plain);
+    int port = grpc_server_add_http2_port(server->grpc, address[0] == ':' ? any : address, plain);
     grpc_server_credentials_release(plain);
     if (!port) {
         return fila_fail(reterr, FILA_UNAVAILABLE, "cannot listen on %s", address);

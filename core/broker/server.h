@@ -5,9 +5,14 @@
  *
  * Properties. One thread and one completion queue serve every call. An event's tag is a
  * struct server_event, which says what to run. Each call sits in a slot (struct server_call) from
- * the request for it until its last event; slots are reused. What a client can pile up is bounded:
- * over SERVER_MAX_CALLS unanswered calls or SERVER_MAX_STREAMS streams the next is answered with
- * FILA_OVERLOADED; over as many refusals again, calls are reset unseen.
+ * the request for it until its last event; slots are reused.
+ *
+ * Bounds. Over SERVER_MAX_CALLS unanswered calls or SERVER_MAX_STREAMS streams the next is answered
+ * with FILA_OVERLOADED; while SERVER_MAX_REFUSALS of these answers are not taken, more calls are
+ * reset. gRPC reads on as long as bytes come, before this side sees the first call of them, at
+ * about 10 KiB a call: therefore clients are told a limit of concurrent streams, which a Fila
+ * server does not tell (contract A4.8). It lies above SERVER_MAX_CALLS, so only those who would be
+ * refused anyway can meet it.
  *
  * Operation. Slots wait in gRPC for calls to come, some for each method and some for names that
  * nobody registered. A unary call is decoded and handed to fb_call; its answer, encoded where it is
@@ -35,9 +40,10 @@ enum {
     SERVER_REQUEST_LIMIT = 4194304, /* bytes of an encoded request (contract A7) */
     SERVER_MAX_CALLS = 10000,       /* as the command capacity of a Fila server */
     SERVER_MAX_STREAMS = 10000,
-    SERVER_MAX_REFUSALS = 10000,      /* calls that are being refused at once; the next are reset */
-    SERVER_POOL = 1024,               /* unused slots that are kept */
-    SERVER_UNKNOWN = FILA_CALL_COUNT, /* the kind of a call to a method that does not exist */
+    SERVER_MAX_REFUSALS = 1000, /* calls that are being refused at once; the next are reset */
+    SERVER_MAX_PER_CONNECTION = 11000, /* calls and streams: see Bounds */
+    SERVER_POOL = 1024,                /* unused slots that are kept */
+    SERVER_UNKNOWN = FILA_CALL_COUNT,  /* the kind of a call to a method that does not exist */
     SERVER_KINDS
 };
 

@@ -24,8 +24,9 @@ static void on_arrived(void *owner, bool ok)
 {
     struct server_call *call = owner;
     call->server->posted[call->kind]--;
-    if (!ok) { /* the server is stopping */
-        call->call = NULL;
+    if (!ok || atomic_load(&call->server->stopping)) {
+        grpc_byte_buffer_destroy(ok ? call->request : NULL);
+        call->call = ok ? call->call : NULL;
         server_call_release(call);
         return;
     }

@@ -45,6 +45,7 @@ struct fila_broker {
     pthread_cond_t changed;
     pthread_t thread;
     bool stop;
+    bool closed;
     struct call *late;
     struct call *held;
     size_t held_count;
@@ -53,6 +54,7 @@ struct fila_broker {
     struct fb_consumer *consumers;
     size_t consumer_count;
     size_t outstanding;
+    size_t taken;
 };
 
 static void fatal(const char *what)
@@ -105,7 +107,8 @@ static void *late_thread(void *arg)
     return NULL;
 }
 
-static void keep(struct fila_broker *fake, struct call call, struct call **list)
+/* Keeps a call for later; false if the broker is closed. */
+static bool keep(struct fila_broker *fake, struct call call, struct call **list)
 {
     struct call *copy = malloc(sizeof *copy);
     if (!copy) {
@@ -113,11 +116,18 @@ static void keep(struct fila_broker *fake, struct call call, struct call **list)
     }
     *copy = call;
     pthread_mutex_lock(&fake->lock);
-    copy->next = *list;
-    *list = copy;
-    fake->held_count += list == &fake->held;
-    pthread_cond_broadcast(&fake->changed);
+    bool closed = fake->closed;
+    if (!closed) {
+        copy->next = *list;
+        *list = copy;
+        fake->held_count += list == &fake->held;
+        pthread_cond_broadcast(&fake->changed);
+    }
     pthread_mutex_unlock(&fake->lock);
+    if (closed) {
+        free(copy);
+    }
+    return !closed;
 }
 
 static fila_view queue_of(const fila_request *request)
@@ -140,14 +150,15 @@ void fb_call(fila_broker *fake, const fila_request *request, fb_reply_fn on_repl
 {
     struct call call = {NULL, on_reply, user, request->call};
     fila_view queue = queue_of(request);
-    if (named(queue, "late")) {
-        keep(fake, call, &fake->late);
-    } else if (named(queue, "held")) {
-        keep(fake, call, &fake->held);
-    } else if (named(queue, "fail")) {
+    struct call **list = named(queue, "late")   ? &fake->late
+                         : named(queue, "held") ? &fake->held
+                                                : NULL;
+    if (named(queue, "fail")) {
         on_reply(user, NULL, &fake->fail);
-    } else {
+    } else if (!list) {
         answer(fake, &call, FILA_OK);
+    } else if (!keep(fake, call, list)) {
+        answer(fake, &call, FILA_UNAVAILABLE);
     }
 }
 
@@ -165,12 +176,12 @@ void fake_answer_held(struct fila_broker *fake, fila_status code)
     }
 }
 
-size_t fake_calls(struct fila_broker *fake)
+void fake_close(struct fila_broker *fake)
 {
     pthread_mutex_lock(&fake->lock);
-    size_t count = fake->answered;
+    fake->closed = true;
     pthread_mutex_unlock(&fake->lock);
-    return count;
+    fake_answer_held(fake, FILA_UNAVAILABLE);
 }
 
 void fake_fail_with(struct fila_broker *fake, const fila_error *error)
@@ -225,6 +236,7 @@ static void fill(struct fb_consumer *consumer, size_t payload, struct fb_deliver
     }
     consumer->taken++;
     consumer->fake->outstanding++;
+    consumer->fake->taken++;
     *ret = (struct fb_delivery){
         .fields =
             {
@@ -372,6 +384,36 @@ void fake_free(struct fila_broker *fake)
     free(fake);
 }
 
+/* ---- Counts ---- */
+
+static size_t count_of(struct fila_broker *fake, const size_t *number)
+{
+    pthread_mutex_lock(&fake->lock);
+    size_t value = *number;
+    pthread_mutex_unlock(&fake->lock);
+    return value;
+}
+
+size_t fake_calls(struct fila_broker *fake)
+{
+    return count_of(fake, &fake->answered);
+}
+
+size_t fake_held(struct fila_broker *fake)
+{
+    return count_of(fake, &fake->held_count);
+}
+
+size_t fake_consumers(struct fila_broker *fake)
+{
+    return count_of(fake, &fake->consumer_count);
+}
+
+size_t fake_taken(struct fila_broker *fake)
+{
+    return count_of(fake, &fake->taken);
+}
+
 /* ---- Waiting ---- */
 
 static bool wait_until(struct fila_broker *fake, const size_t *number, size_t value)
@@ -402,20 +444,4 @@ bool fake_wait_consumers(struct fila_broker *fake, size_t count)
 bool fake_wait_outstanding(struct fila_broker *fake, size_t count)
 {
     return wait_until(fake, &fake->outstanding, count);
-}
-
-size_t fake_held(struct fila_broker *fake)
-{
-    pthread_mutex_lock(&fake->lock);
-    size_t count = fake->held_count;
-    pthread_mutex_unlock(&fake->lock);
-    return count;
-}
-
-size_t fake_outstanding(struct fila_broker *fake)
-{
-    pthread_mutex_lock(&fake->lock);
-    size_t count = fake->outstanding;
-    pthread_mutex_unlock(&fake->lock);
-    return count;
 }

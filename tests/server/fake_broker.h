@@ -20,6 +20,8 @@ void fake_free(struct fila_broker *fake);
 void fake_fail_with(struct fila_broker *fake, const fila_error *error);
 /* Answers the calls held so far: FILA_OK, or FILA_UNAVAILABLE "closed". */
 void fake_answer_held(struct fila_broker *fake, fila_status code);
+/* Answers them with FILA_UNAVAILABLE, and holds no more. */
+void fake_close(struct fila_broker *fake);
 size_t fake_held(struct fila_broker *fake);  /* calls held now */
 size_t fake_calls(struct fila_broker *fake); /* calls answered with FILA_OK */
 /* Waits until `count` calls are held; false after 10 s. */
@@ -31,7 +33,8 @@ void fake_push(struct fila_broker *fake, const char *queue, size_t count, size_t
 /* Ends all streams of `queue` behind the messages that they have. */
 void fake_end(struct fila_broker *fake, const char *queue, const fila_error *how);
 bool fake_wait_consumers(struct fila_broker *fake, size_t count); /* false after 10 s */
-size_t fake_outstanding(struct fila_broker *fake);                /* taken, not released */
+size_t fake_consumers(struct fila_broker *fake);
+size_t fake_taken(struct fila_broker *fake); /* messages taken so far */
 bool fake_wait_outstanding(struct fila_broker *fake, size_t count);
 
 #endif

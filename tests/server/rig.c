@@ -20,7 +20,7 @@ void rig_close(struct rig *rig)
 {
     raw_close(rig->client);
     fb_server_stop(rig->server);
-    fake_answer_held(rig->fake, FILA_UNAVAILABLE);
+    fake_close(rig->fake);
     fb_server_free(rig->server);
     fake_free(rig->fake);
 }

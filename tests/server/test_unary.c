@@ -246,28 +246,32 @@ Test(server_unary, held_calls_are_answered_at_the_end)
     rig_close(&rig);
 }
 
+/* Twice as many calls as the server holds: the client sends as many at once as the server's
+ * settings allow, and those over the limit are refused one after the other. */
 Test(server_unary, too_many_waiting_calls_are_8)
 {
     enum {
-        LIMIT = 10000,
-        OVER = 50
+        LIMIT = 10000
     };
     struct rig rig = rig_open();
-    struct raw_call **calls = calloc(LIMIT, sizeof *calls);
-    fila_request request = rig_enqueue("held", "x", 1);
-    for (int i = 0; i < LIMIT; i++) {
-        calls[i] = raw_start_request(rig.client, &request);
+    struct raw_client *other = raw_open_port(fb_server_port(rig.server));
+    struct raw_call **calls = calloc(2 * LIMIT, sizeof *calls);
+    fila_request held = rig_enqueue("held", "x", 1);
+    fila_request request = rig_enqueue("q", "x", 1);
+    for (int i = 0; i < 2 * LIMIT; i++) {
+        calls[i] = raw_start_request(rig.client, &held);
     }
-    cr_assert(fake_wait_held(rig.fake, LIMIT));
-    for (int i = 0; i < OVER; i++) {
-        check_end(raw_request(rig.client, &request), 8, "10000 calls are open already");
+    for (int i = LIMIT; i < 2 * LIMIT; i++) {
+        check_end(raw_finish(calls[i]), 8, "10000 calls are open already");
     }
+    cr_expect(eq(sz, fake_held(rig.fake), LIMIT));
+    check_end(raw_request(other, &request), 8, "10000 calls are open already");
     fake_answer_held(rig.fake, FILA_OK);
     for (int i = 0; i < LIMIT; i++) {
         check_end(raw_finish(calls[i]), 0, "");
     }
-    request = rig_enqueue("q", "x", 1);
-    check_end(raw_request(rig.client, &request), 0, "");
+    check_end(raw_request(other, &request), 0, "");
     free(calls);
+    raw_close(other);
     rig_close(&rig);
 }

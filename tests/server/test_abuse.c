@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: AGPL-3.0-or-later
+ *
+ * Clients that speak something else, break off, flood or never read. In each case the server goes
+ * on serving others, within bounds, and stops when told.
+ */
+#include "server/h2_socket.h"
+#include "server/rig.h"
+
+#include <criterion/criterion.h>
+#include <criterion/new/assert.h>
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static const char ENQUEUE[] = "/fila.v1.FilaService/Enqueue";
+static const char CONSUME[] = "/fila.v1.FilaService/Consume";
+
+static void check_served(struct rig *rig)
+{
+    fila_request request = rig_enqueue("q", "x", 1);
+    struct raw_end end = raw_request(rig->client, &request);
+    cr_expect(eq(int, end.code, 0), "%s", end.text);
+    raw_end_free(&end);
+}
+
+/* Resident memory of this process in MiB; 0 under sanitizers, whose memory says nothing. */
+static long resident(void)
+{
+#if defined(__SANITIZE_ADDRESS__)
+    return 0;
+#elif defined(__has_feature)
+#    if __has_feature(address_sanitizer)
+    return 0;
+#    endif
+#endif
+    long pages = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    cr_assert(ne(ptr, file, NULL));
+    cr_assert(eq(int, fscanf(file, "%*d %ld", &pages), 1));
+    (void)fclose(file);
+    return pages * sysconf(_SC_PAGESIZE) >> 20;
+}
+
+Test(server_abuse, other_protocols_are_sent_away)
+{
+    static const struct {
+        const char *bytes;
+        size_t len;
+    } rows[] = {
+        {"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", 35},
+        {"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 11}, /* TLS */
+        {"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 32},
+        {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\xff\xff\xff\xff\xff\xff", 33},
+        {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\1\1\4\0\0\0\1\xff", 34}, /* bad HPACK */
+    };
+    struct rig rig = rig_open();
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char rest[4096];
+        int fd = tcp_connect(fb_server_port(rig.server));
+        cr_assert(eq(sz, (size_t)send(fd, rows[i].bytes, rows[i].len, MSG_NOSIGNAL), rows[i].len));
+        ssize_t n = 1;
+        while (n > 0) {
+            n = recv(fd, rest, sizeof rest, 0);
+        }
+        cr_expect(n == 0 || errno == ECONNRESET, "row %zu: the connection stays open", i);
+        (void)close(fd);
+        check_served(&rig);
+    }
+    rig_close(&rig);
+}
+
+Test(server_abuse, a_silent_connection_does_not_hold_the_stop)
+{
+    struct rig rig = rig_open();
+    int silent = tcp_connect(fb_server_port(rig.server));
+    int half = tcp_connect(fb_server_port(rig.server));
+    int open = h2_connect(fb_server_port(rig.server));
+    cr_assert(eq(int, (int)send(half, "PRI * HT", 8, MSG_NOSIGNAL), 8));
+    check_served(&rig);
+    rig_close(&rig);
+    (void)close(silent);
+    (void)close(half);
+    (void)close(open);
+}
+
+Test(server_abuse, settings_are_those_of_a_fila_server)
+{
+    struct rig rig = rig_open();
+    int fd = h2_connect(fb_server_port(rig.server));
+    struct h2_frame frame;
+    long window = -1;
+    long concurrent = -1;
+    cr_assert(h2_read(fd, &frame));
+    cr_assert(eq(int, frame.type, H2_SETTINGS));
+    for (size_t i = 0; i + 6 <= frame.len; i += 6) {
+        const uint8_t *p = frame.payload + i;
+        long value = (long)p[2] << 24 | (long)p[3] << 16 | (long)p[4] << 8 | p[5];
+        window = p[0] == 0 && p[1] == 4 ? value : window;
+        concurrent = p[0] == 0 && p[1] == 3 ? value : concurrent;
+    }
+    cr_expect(eq(long, window, 1048576));
+    cr_expect(eq(long, concurrent, 11000)); /* a Fila server tells none */
+    (void)close(fd);
+    rig_close(&rig);
+}
+
+Test(server_abuse, pings_at_any_rate_are_answered)
+{
+    enum {
+        PINGS = 500
+    };
+    struct rig rig = rig_open();
+    int fd = h2_connect(fb_server_port(rig.server));
+    struct h2_frame frame;
+    int answered = 0;
+    for (int i = 0; i < PINGS; i++) {
+        cr_assert(h2_write(fd, H2_PING, 0, 0, "12345678", 8));
+    }
+    while (answered < PINGS && h2_read(fd, &frame)) {
+        cr_assert(ne(int, frame.type, H2_GOAWAY));
+        answered += frame.type == H2_PING && frame.flags == 1;
+    }
+    cr_expect(eq(int, answered, PINGS));
+    (void)close(fd);
+    rig_close(&rig);
+}
+
+Test(server_abuse, a_client_that_is_gone_ends_its_streams)
+{
+    struct rig rig = rig_open();
+    int fd = h2_connect(fb_server_port(rig.server));
+    for (uint32_t i = 0; i < 10; i++) {
+        cr_assert(h2_request(fd, 2 * i + 1, CONSUME, "\x0a\x01q", 3));
+    }
+    cr_assert(fake_wait_consumers(rig.fake, 10));
+    fake_push(rig.fake, "q", 100, 50000);
+    (void)close(fd);
+    cr_expect(fake_wait_consumers(rig.fake, 0));
+    cr_expect(fake_wait_outstanding(rig.fake, 0));
+    check_served(&rig);
+    rig_close(&rig);
+}
+
+/* The default window of HTTP/2 is 65,535 bytes, gRPC's buffer before it 32,768. */
+Test(server_abuse, a_client_that_does_not_read_is_sent_a_window_full)
+{
+    struct rig rig = rig_open();
+    int fd = h2_connect(fb_server_port(rig.server));
+    cr_assert(h2_request(fd, 1, CONSUME, "\x0a\x01q", 3));
+    cr_assert(fake_wait_consumers(rig.fake, 1));
+    fake_push(rig.fake, "q", 100000, 1024);
+    for (int i = 0; i < 100; i++) {
+        check_served(&rig);
+    }
+    cr_expect(lt(sz, fake_taken(rig.fake), 120));
+    cr_expect(gt(sz, fake_taken(rig.fake), 50));
+    (void)close(fd);
+    cr_expect(fake_wait_consumers(rig.fake, 0));
+    rig_close(&rig);
+}
+
+/* A connection whose client has acknowledged the server's settings. */
+static int connect_and_agree(struct rig *rig)
+{
+    struct h2_frame frame;
+    int fd = h2_connect(fb_server_port(rig->server));
+    cr_assert(h2_read(fd, &frame) && frame.type == H2_SETTINGS);
+    cr_assert(h2_write(fd, H2_SETTINGS, 1, 0, NULL, 0));
+    return fd;
+}
+
+/* Writes requests, as long as the connection's window lasts and is renewed, until `count` are out
+ * or the server takes no more. Reads only when it must. */
+static uint32_t flood(int fd, const char *path, const char *message, uint32_t count)
+{
+    struct pollfd writable = {.fd = fd, .events = POLLOUT};
+    size_t len = strlen(message);
+    size_t window = 65535;
+    uint32_t sent = 0;
+    while (sent < count) {
+        struct h2_frame frame;
+        if (window < len + 5) {
+            if (!h2_read(fd, &frame)) {
+                break;
+            }
+            if (frame.type == H2_WINDOW && frame.stream == 0) {
+                window += (size_t)frame.payload[1] << 16 | (size_t)frame.payload[2] << 8 |
+                          frame.payload[3];
+            }
+            continue;
+        }
+        if (poll(&writable, 1, 1000) != 1 || !h2_request(fd, 2 * sent + 1, path, message, len)) {
+            break;
+        }
+        window -= len + 5;
+        sent++;
+    }
+    return sent;
+}
+
+Test(server_abuse, a_flood_of_calls_is_bounded)
+{
+    struct rig rig = rig_open();
+    check_served(&rig);
+    long before = resident();
+    int fd = connect_and_agree(&rig);
+    uint32_t sent = flood(fd, ENQUEUE, "\x0a\x04held", 200000);
+    cr_expect(ge(u32, sent, 11000));
+    cr_expect(le(sz, fake_held(rig.fake), 10000));
+    cr_expect(lt(long, resident() - before, 300));
+    (void)close(fd);
+    fake_answer_held(rig.fake, FILA_OK);
+    check_served(&rig);
+    rig_close(&rig);
+}
+
+Test(server_abuse, a_flood_of_streams_is_bounded)
+{
+    struct rig rig = rig_open();
+    check_served(&rig);
+    long before = resident();
+    int fd = connect_and_agree(&rig);
+    uint32_t sent = flood(fd, CONSUME, "\x0a\x01q", 100000);
+    cr_expect(ge(u32, sent, 11000));
+    check_served(&rig);
+    cr_expect(le(sz, fake_consumers(rig.fake), 10000));
+    cr_expect(lt(long, resident() - before, 300));
+    (void)close(fd);
+    cr_expect(fake_wait_consumers(rig.fake, 0));
+    rig_close(&rig);
+}
+
+/* Each request is cancelled as soon as it is out, which no limit of open calls sees. */
+Test(server_abuse, a_flood_of_cancelled_calls_is_survived)
+{
+    struct rig rig = rig_open();
+    int fd = connect_and_agree(&rig);
+    for (uint32_t i = 0; i < 5000; i++) {
+        cr_assert(h2_request(fd, 2 * i + 1, i % 2 ? ENQUEUE : CONSUME, "\x0a\x01q", 3));
+        cr_assert(h2_write(fd, H2_RST, 0, 2 * i + 1, "\0\0\0\x08", 4));
+    }
+    check_served(&rig);
+    (void)close(fd);
+    cr_expect(fake_wait_consumers(rig.fake, 0));
+    rig_close(&rig);
+}
+
+Test(server_abuse, a_stop_amid_a_flood)
+{
+    struct rig rig = rig_open();
+    int fd = h2_connect(fb_server_port(rig.server));
+    (void)flood(fd, ENQUEUE, "\x0a\x04late", 5000);
+    (void)flood(fd, CONSUME, "\x0a\x01q", 10); /* the stream numbers are used: a protocol error */
+    rig_close(&rig);
+    (void)close(fd);
+}
