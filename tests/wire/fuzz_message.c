@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: AGPL-3.0-or-later
  *
  * fila_message_read on any bytes: no read outside them (they are an allocation of their own), and
- * what it makes of them is what protobuf-c makes of them wherever both accept.
+ * what it makes of them is what protobuf-c makes of them wherever both accept. Bytes in which a
+ * submessage comes twice are not compared: merging, protobuf-c 1.4 takes a number that is missing
+ * in the later one for 0, and an empty text in it for none.
  */
 #include "fila/v1/service.pb-c.h"
-#include "wire/codec.h"
+#include "wire/pb.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -73,6 +75,28 @@ static void same_message(const fila_message *ours, const Fila__V1__ConsumeRespon
     same_metadata(ours, theirs->message->metadata);
 }
 
+/* How often that field comes, and what it holds the last time. */
+static unsigned count(fila_view bytes, uint32_t tag, fila_view *ret_last)
+{
+    struct pb_reader reader = pb_read_view(bytes);
+    struct pb_field field;
+    unsigned times = 0;
+    while (reader.at < reader.end && !pb_next(&reader, &field)) {
+        if (field.tag == tag) {
+            times++;
+            *ret_last = field.bytes;
+        }
+    }
+    return times;
+}
+
+static bool merged(const uint8_t *data, size_t size)
+{
+    fila_view bytes = {(const char *)data, size};
+    return count(bytes, PB_TAG(1, PB_BYTES), &bytes) > 1 ||
+           count(bytes, PB_TAG(4, PB_BYTES), &bytes) > 1;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     uint8_t *bytes = malloc(size ? size : 1);
@@ -83,7 +107,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     CHECK(status == FILA_OK || status == FILA_PROTOCOL);
     CHECK(!status || strlen(error.text) > 10);
     Fila__V1__ConsumeResponse *theirs = fila__v1__consume_response__unpack(NULL, size, data);
-    if (message && theirs) {
+    if (message && theirs && !merged(data, size)) {
         same_message(message, theirs);
     }
     if (theirs) {
