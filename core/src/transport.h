@@ -171,6 +171,16 @@ FILA_NODISCARD fila_status fila_transport_open(
     struct fila_transport **ret_transport,
     fila_error *reterr);
 
+/* All options, those that an older program's struct does not have yet at their defaults.
+ * FILA_INVALID_ARGUMENT for a size that cannot be. */
+FILA_NODISCARD fila_status fila_client_options_complete(
+    const fila_client_options *options,
+    fila_client_options *ret_options,
+    fila_error *reterr);
+
+/* Whether the URL's scheme is `embedded`. */
+bool fila_url_is_embedded(const char *url);
+
 extern const struct fila_transport_ops fila_grpc_transport;
 extern const struct fila_transport_ops fila_embedded_transport;
 

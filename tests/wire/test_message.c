@@ -21,7 +21,7 @@ static void release(void *owner)
 
 static bool is(fila_view view, const char *text)
 {
-    return view.len == strlen(text) && !memcmp(view.data, text, view.len);
+    return view.len == strlen(text) && (!view.len || !memcmp(view.data, text, view.len));
 }
 
 /* Takes over `bytes`. */

@@ -25,8 +25,8 @@ extern "C" {
 #endif
 
 #if defined(__GNUC__)
-#    define FILA_EXPORT               __attribute__((visibility("default")))
-#    define FILA_NODISCARD            __attribute__((warn_unused_result))
+#    define FILA_EXPORT            __attribute__((visibility("default")))
+#    define FILA_NODISCARD         __attribute__((warn_unused_result))
 #    define FILA_PRINTF(nth, args) __attribute__((format(printf, nth, args)))
 #else
 #    define FILA_EXPORT
@@ -403,8 +403,9 @@ FILA_EXPORT void fila_client_free(fila_client *client);
 typedef void (*fila_reply_fn)(void *user, const fila_reply *reply, const fila_error *error);
 
 /* Starts a unary call. Errors at once (then no callback): FILA_INVALID_ARGUMENT for an unknown
- * call, a queue name, key or id over 65,535 bytes (contract I25), or a request over 4 MiB
- * (FILA_TOO_LARGE); FILA_CLOSED; FILA_NO_MEMORY. Thread: any. */
+ * call, a queue name, key or id over 65,535 bytes (contract I25; a new queue's name leaves 4 of
+ * them for its .dlq), or text that is not UTF-8; FILA_TOO_LARGE for a request over 4 MiB encoded;
+ * FILA_CLOSED; FILA_NO_MEMORY. Thread: any. */
 FILA_EXPORT FILA_NODISCARD fila_status fila_call_start(
     fila_client *client,
     const fila_request *request,
@@ -457,10 +458,10 @@ typedef struct fila_consumer_events {
     void (*on_end)(void *user, const fila_error *why);
 } fila_consumer_events;
 
-/* Opens a consume stream. The broker leases messages ahead of the reader (contract A5); the lease
- * clock runs from then. Nothing is read before credits are granted. `events` NULL: read with
- * fila_consumer_next. A queue that does not exist gives an open, silent stream (contract A2).
- * Thread: any. */
+/* Opens a consume stream. *ret_consumer is written before the first event. The broker leases
+ * messages ahead of the reader (contract A5); the lease clock runs from then. Nothing is read
+ * before credits are granted. `events` NULL: read with fila_consumer_next. A queue that does not
+ * exist gives an open, silent stream (contract A2). Thread: any. */
 FILA_EXPORT FILA_NODISCARD fila_status fila_consumer_open(
     fila_client *client,
     fila_view queue,
@@ -483,12 +484,44 @@ FILA_EXPORT FILA_NODISCARD fila_status fila_consumer_next(
     fila_error *reterr);
 
 /* Ends the stream. What was leased to it unread comes back after the visibility timeout (contract
- * A6). Never blocks. */
+ * A6); a message that is read after the client's thread has seen this is dropped the same way.
+ * Never blocks; may be repeated. Thread: any. */
 FILA_EXPORT void fila_consumer_close(fila_consumer *consumer);
 
-/* Closes and frees; waits for on_end unless called on the client's own thread, where on_end must
- * have been called. */
+/* Closes and frees; waits until on_end has returned, unless called on the client's own thread,
+ * where on_end must have been called, or be the caller. May come after fila_client_free, by which a
+ * consumer has ended. Takes NULL. Thread: any. */
 FILA_EXPORT void fila_consumer_free(fila_consumer *consumer);
+
+/* ---- Pausing between attempts
+ * ------------------------------------------------------------------------------------
+ */
+
+/* Pauses that double up to a longest, with jitter, so that many clients do not come back at once.
+ * Caller-owned and without pointers: nothing to free. One thread at a time. */
+typedef struct fila_backoff {
+    uint32_t first_ms;
+    uint32_t max_ms;
+    uint32_t
+        jitter_percent; /* of each pause, how much is random: 100 = [0, pause], 50 = [1/2, 1] */
+    uint32_t next_ms;   /* the rest is its own */
+    uint64_t random;
+} fila_backoff;
+
+/* `seed` 0 = a random one; any other gives the same pauses again. A max_ms below first_ms counts as
+ * first_ms, a jitter_percent over 100 as 100. */
+FILA_EXPORT void fila_backoff_init(
+    fila_backoff *backoff,
+    uint32_t first_ms,
+    uint32_t max_ms,
+    uint32_t jitter_percent,
+    uint64_t seed);
+
+/* Milliseconds to wait before the next attempt. */
+FILA_EXPORT uint32_t fila_backoff_next(fila_backoff *backoff);
+
+/* After a success: begin with first_ms again. */
+FILA_EXPORT void fila_backoff_reset(fila_backoff *backoff);
 
 #ifdef __cplusplus
 }
