@@ -145,6 +145,13 @@ void fw_diagnostics_free(struct fw_diagnostics *diagnostics);
 /* `FILE:LINE: error: KEY: TEXT`, then the line and a mark under the place, where they are known. */
 void fw_diagnostic_print(FILE *out, const struct fw_diagnostic *diagnostic);
 
+/* Prints the config as understood, as a file that could be read again or as JSON, with the origin
+ * of each value (default, FILE:LINE, environment, command line). Secrets are "***". False without
+ * memory. */
+FILA_NODISCARD bool fw_config_explain(FILE *out, const struct fw_config *config, bool json);
+/* Prints the reference of all keys (config/REFERENCE.md). False without memory. */
+FILA_NODISCARD bool fw_config_reference(FILE *out);
+
 /* The engine's view of a queue. */
 struct fw_delivery_config fw_config_delivery(const struct fw_queue_config *queue);
 

@@ -182,10 +182,11 @@ static void apply_set(struct fw_loader *loader, const char *word)
     } else if (row || strncmp(path, "queues", 6) == 0 || fw_table_find(&fw_queue_table, path)) {
         fw_report_error(loader->report, COMMAND_LINE, key, "can only be set in the file");
     } else {
-        const char *nearest = fw_table_nearest(&fw_root_table, path);
+        char nearest[FW_PATH_SIZE];
+        bool is_near = fw_table_nearest(&fw_root_table, path, nearest);
         fw_report_error(
             loader->report, COMMAND_LINE, key, "unknown key%s%s%s",
-            nearest ? "; did you mean \"" : "", nearest ? nearest : "", nearest ? "\"?" : "");
+            is_near ? "; did you mean \"" : "", nearest, is_near ? "\"?" : "");
     }
 }
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: AGPL-3.0-or-later */
 #include "loader.h"
+#include "wire/codec.h"
 
+#include <errno.h>
 #include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,47 +30,6 @@ const char *fw_config_find(const char *given)
 
 /* ---- One file ---- */
 
-/* The first byte that is not part of well-formed UTF-8, or NULL. */
-static const char *bad_byte(const char *text, size_t len)
-{
-    static const unsigned char least[] = {0, 0, 2, 8, 16}; /* of the first bits, by length */
-    const unsigned char *s = (const unsigned char *)text;
-    for (size_t i = 0; i < len;) {
-        size_t n = s[i] < 0x80   ? 1
-                   : s[i] < 0xc2 ? 0
-                   : s[i] < 0xe0 ? 2
-                   : s[i] < 0xf0 ? 3
-                   : s[i] < 0xf5 ? 4
-                                 : 0;
-        bool ok = n > 0 && i + n <= len;
-        for (size_t k = 1; ok && k < n; k++) {
-            ok = (s[i + k] & 0xc0) == 0x80;
-        }
-        if (ok && n == 3) {
-            unsigned high = (unsigned)(s[i] & 0x0f) << 6 | (s[i + 1] & 0x3f);
-            ok = high >= least[3] * 4 && (high < 0xd800 >> 6 || high > 0xdfff >> 6);
-        } else if (ok && n == 4) {
-            unsigned high = (unsigned)(s[i] & 0x07) << 6 | (s[i + 1] & 0x3f);
-            ok = high >= least[4] && high <= 0x10ffff >> 12;
-        }
-        if (!ok) {
-            return text + i;
-        }
-        i += n;
-    }
-    return NULL;
-}
-
-static struct fw_position position_of(const char *text, const char *at)
-{
-    struct fw_position p = {1, 1};
-    for (; text < at; text++) {
-        p.column = *text == '\n' ? 1 : p.column + 1;
-        p.line += *text == '\n';
-    }
-    return p;
-}
-
 static bool check_text(struct fw_source *source, struct fw_report *report)
 {
     const unsigned char *s = (const unsigned char *)source->text;
@@ -83,13 +44,18 @@ static bool check_text(struct fw_source *source, struct fw_report *report)
         fw_report_error(report, top, "", "the file is UTF-16: save it as UTF-8");
         return false;
     }
-    const char *bad = bad_byte(source->text, source->len);
-    if (bad) {
-        fw_report_error(
-            report, (struct fw_where){.name = source->path, .at = position_of(source->text, bad)},
-            "", "the byte 0x%02x is not UTF-8", (unsigned char)*bad);
+    unsigned line = 1;
+    for (const char *at = source->text; *at; line++) {
+        size_t len = strcspn(at, "\n");
+        if (!fila_utf8_valid(at, len)) {
+            fw_report_error(
+                report, (struct fw_where){.name = source->path, .at = {line, 0}}, "",
+                "this line is not UTF-8");
+            return false;
+        }
+        at += len + (at[len] == '\n');
     }
-    return !bad;
+    return true;
 }
 
 /* Reads, checks and takes over one file. `path` lives as long as the config. */
@@ -144,11 +110,18 @@ static void load_matches(struct fw_loader *loader, const glob_t *matches)
     }
 }
 
+/* A folder that is not there is no match; one that cannot be read is trouble. */
+static int is_trouble(const char *path, int error)
+{
+    (void)path;
+    return error != ENOENT && error != ENOTDIR;
+}
+
 static void load_pattern(struct fw_loader *loader, const char *pattern)
 {
     glob_t matches = {0};
     const char *path = fw_relative_path(&loader->report->arena, loader->config->file, pattern);
-    int result = glob(path, GLOB_ERR, NULL, &matches);
+    int result = glob(path, 0, is_trouble, &matches);
     if (result == GLOB_NOMATCH && strpbrk(pattern, "*?[")) {
         globfree(&matches); /* an empty conf.d is fine */
         return;

@@ -76,10 +76,12 @@ void fw_report_warning(
     va_end(args);
 }
 
-/* Same file: by line, what has no line last. Different files: as they came. */
+/* Same file: by place, what has none last. Different files: as they came. */
 static bool goes_before(const struct fw_diagnostic *a, const struct fw_diagnostic *b)
 {
-    return strcmp(a->file, b->file) == 0 && (a->line ? a->line : ~0u) < (b->line ? b->line : ~0u);
+    unsigned x = a->line ? a->line : ~0u;
+    unsigned y = b->line ? b->line : ~0u;
+    return strcmp(a->file, b->file) == 0 && (x < y || (x == y && a->column < b->column));
 }
 
 static void sort(struct fw_diagnostic *items, size_t count)

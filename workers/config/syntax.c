@@ -165,9 +165,14 @@ static const char *describe(const struct fw_token *token, char text[64])
 static bool unexpected(struct parser *p, const char *expected)
 {
     char text[64];
+    struct fw_position at = p->token.at;
+    if (p->token.kind == FW_TOKEN_END && p->previous.last_line == p->previous.at.line) {
+        at = p->previous.at; /* where something should follow */
+        at.column += (unsigned)p->previous.len;
+    }
     if (!earlier_cause(p)) {
         fw_report_error(
-            p->report, where(p, p->token.at), "", "syntax error: expected %s, found %s", expected,
+            p->report, where(p, at), "", "syntax error: expected %s, found %s", expected,
             describe(&p->token, text));
     }
     return false;

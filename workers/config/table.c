@@ -213,29 +213,41 @@ static size_t group_len(const char *path)
     return (size_t)(last_part(path) - path);
 }
 
-const char *fw_table_nearest(const struct fw_table *table, const char *path)
+/* How far `path` is from `known`; 1000 when it is no slip. The right name in another group is near.
+ */
+static unsigned slip(const char *path, const char *known)
 {
-    const char *nearest = NULL;
+    const char *name = last_part(known);
+    bool same_group = group_len(known) == group_len(path) &&
+                      strncmp(known, path, group_len(path)) == 0;
+    bool same_name = strcasecmp(last_part(path), name) == 0;
+    if (!same_name && !(same_group && fw_is_near(last_part(path), name)) &&
+        !fw_is_near(path, known)) {
+        return 1000;
+    }
+    return 2 * fw_distance(last_part(path), name) + (same_group ? 0 : same_name ? 1 : 2);
+}
+
+bool fw_table_nearest(const struct fw_table *table, const char *path, char ret_path[FW_PATH_SIZE])
+{
     unsigned least = 1000;
+    ret_path[0] = '\0';
     for (size_t i = 0; i < table->count; i++) {
-        const char *known = table->rows[i].path;
-        const char *name = last_part(known);
-        bool same_group = group_len(known) == group_len(path) &&
-                          strncmp(known, path, group_len(path)) == 0;
-        bool is_same = strcasecmp(last_part(path), name) == 0;
-        if (!is_same && !(same_group && fw_is_near(last_part(path), name)) &&
-            !fw_is_near(path, known)) {
-            continue;
-        }
-        unsigned distance = 2 * fw_distance(last_part(path), name) + (same_group ? 0
-                                                                      : is_same  ? 1
-                                                                                 : 2);
-        if (distance < least) {
-            least = distance;
-            nearest = known;
+        char known[FW_PATH_SIZE];
+        (void)snprintf(known, sizeof known, "%s", table->rows[i].path);
+        for (;;) {
+            if (slip(path, known) < least) {
+                least = slip(path, known);
+                memcpy(ret_path, known, sizeof known);
+            }
+            char *point = strrchr(known, '.');
+            if (!point) {
+                break;
+            }
+            *point = '\0'; /* the group itself */
         }
     }
-    return nearest;
+    return least < 1000;
 }
 
 bool fw_property_has_variable(const struct fw_property *property)

@@ -60,8 +60,10 @@ extern const struct fw_table fw_queue_table; /* offsets in struct fw_queue_confi
 const struct fw_property *fw_table_find(const struct fw_table *table, const char *path);
 /* Whether `path` is a group: some row's path starts with it and a point. */
 bool fw_table_is_group(const struct fw_table *table, const char *path);
-/* The known path that `path` was probably meant to be, or NULL. */
-const char *fw_table_nearest(const struct fw_table *table, const char *path);
+/* The known path or group that `path` was probably meant to be; false (and "") when there is none.
+ */
+#define FW_PATH_SIZE 64
+bool fw_table_nearest(const struct fw_table *table, const char *path, char ret_path[FW_PATH_SIZE]);
 /* One that is not in a group of `queues`, and one value: has a twin in the environment. */
 bool fw_property_has_variable(const struct fw_property *property);
 /* "FILA_WORKER_HTTP_LISTEN". */

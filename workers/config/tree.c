@@ -127,9 +127,9 @@ static bool texts_of(
             wrong_type(loader, item, key, row);
             return false;
         }
-        ok = fw_expand(
-            loader, value_place(loader, item), key, config_setting_get_string(item), NULL,
-            &texts[i]);
+        const char *text = config_setting_get_string(item);
+        ok = fw_expand(loader, value_place(loader, item), key, text, NULL, &text);
+        texts[i] = ok ? fw_arena_copy(loader->arena, text, strlen(text)) : "";
     }
     *ret_texts = texts;
     *ret_count = count;
@@ -323,9 +323,9 @@ static void unknown_key(
 {
     bool in_queue = group->table == &fw_queue_table;
     const struct fw_table *other = in_queue ? &fw_root_table : &fw_queue_table;
-    const char *nearest = fw_table_nearest(group->table, path);
+    char nearest[FW_PATH_SIZE];
     struct fw_where where = key_place(loader, setting);
-    if (nearest) {
+    if (fw_table_nearest(group->table, path, nearest)) {
         fw_report_error(loader->report, where, key, "unknown key; did you mean \"%s\"?", nearest);
     } else if (fw_table_find(other, path) || fw_table_is_group(other, path)) {
         fw_report_error(

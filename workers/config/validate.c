@@ -85,6 +85,12 @@ static bool is_address(const char *text, bool host_optional)
     return strcspn(text, ":/ []") == host;
 }
 
+/* A URL for a message; one with user information may hold a password. */
+static const char *shown(const char *url)
+{
+    return strchr(url, '@') ? "***" : url;
+}
+
 static void check_broker_url(const struct scope *s, const char *url)
 {
     static const char *const schemes[] = {"grpc", "grpcs", "fila", "filas"};
@@ -99,17 +105,22 @@ static void check_broker_url(const struct scope *s, const char *url)
             continue;
         }
         const char *rest = url + len + 3;
-        if (strncmp(rest, "unix:/", 6) != 0 && !is_address(rest, false)) {
-            ERROR(
-                s, "broker", "\"%.200s\" needs a host and a port: %s://HOST:PORT", url, schemes[i]);
+        const char *colon = strrchr(rest, ':');
+        bool has_port = colon && colon[1] != '/' && !strpbrk(colon, "]/");
+        if (!*rest || strpbrk(rest, " \t\n@") || strstr(rest, "://") ||
+            (has_port && !is_port(colon + 1))) {
+            /* not repeated: it may hold a password */
+            ERROR(s, "broker", "not an address: write %s://HOST:PORT", schemes[i]);
         }
-        return;
+        return; /* the transport looks closer */
     }
     if (!strstr(url, "://") && is_address(url, false)) {
-        ERROR(s, "broker", "\"%.200s\" has no scheme; did you mean \"grpc://%.200s\"?", url, url);
+        ERROR(
+            s, "broker", "\"%.200s\" has no scheme; did you mean \"grpc://%.200s\"?", shown(url),
+            shown(url));
         return;
     }
-    ERROR(s, "broker", "\"%.200s\" is no broker: %s", url, forms);
+    ERROR(s, "broker", "\"%.200s\" is no broker: %s", shown(url), forms);
 }
 
 static void check_brokers(const struct scope *s)

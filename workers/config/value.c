@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: AGPL-3.0-or-later */
 #include "loader.h"
 #include "units.h"
+#include "wire/codec.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -213,6 +214,10 @@ static void set_string(struct fw_loader *loader, const struct fw_target *target,
         fw_report_error(
             loader->report, target->where, target->key,
             "a name of %zu bytes: the broker takes up to 65535", len);
+        return;
+    }
+    if ((target->row->flags & FW_PROPERTY_NAME) && !fila_utf8_valid(text, len)) {
+        fw_report_error(loader->report, target->where, target->key, "is not UTF-8");
         return;
     }
     const char *copy = fw_arena_copy(loader->arena, text, len);
