@@ -13,6 +13,7 @@
 #ifndef FW_LOADER_H
 #define FW_LOADER_H
 
+#include "config/arena.h"
 #include "config/config.h"
 #include "fila/client.h"
 #include "fila/plugin.h"
@@ -26,7 +27,7 @@ struct fw_plugin {
     const char *path;  /* "" for one that is compiled in */
     const fila_option_value *values; /* one for each of table.options */
     const char *const *environment;  /* for children of the handler; ended by NULL */
-    void *memory;
+    struct fw_arena *memory;
 };
 
 /* Opens a plugin. `name` with a '/' is a path; else a shipped handler's name, searched as NAME.so
@@ -46,20 +47,25 @@ FILA_NODISCARD fila_status fw_plugin_adopt(
 /* Frees the object; takes NULL. The code stays loaded. Plugins bound from it stay valid. */
 void fw_plugin_close(struct fw_plugin_file *file);
 
-/* Its descriptor in this host's layout, options included; and its path. They live as long as the
- * process. */
+/* Its descriptor in this host's layout, options included; and its path, "" for one that is compiled
+ * in. They live as long as the file. */
 const fila_plugin *fw_plugin_table(const struct fw_plugin_file *file);
 const char *fw_plugin_path(const struct fw_plugin_file *file);
 
-/* Called with the name and the path of each shipped handler that is found, first in the search path
- * first, each name once. */
+/* The folders that shipped handlers are searched in, joined by ':': $FILA_WORKER_PLUGIN_PATH, then
+ * `plugins` and `../lib/fila-worker` beside this program, then where it was to be installed. */
+void fw_plugin_search_path(char *ret_path, size_t size);
+
+/* Calls `found` with the name and the path of each shipped handler, sorted by name; of several of
+ * one name the one that fw_plugin_open would take. */
 void fw_plugin_each(void (*found)(void *user, const char *name, const char *path), void *user);
 
 /* What is wrong with the options of one handler; all of it, not only the first. `key` of an item is
- * the option's name. Zero-initialize. */
+ * the option's name, `file` may be "". */
 struct fw_plugin_problems {
     struct fw_diagnostic *items;
     size_t count;
+    struct fw_arena arena;
 };
 
 void fw_plugin_problems_free(struct fw_plugin_problems *problems);
@@ -84,5 +90,7 @@ void fw_plugin_free(struct fw_plugin *plugin); /* takes NULL */
 
 /* "string", "bool", "duration", ... as `handlers` prints it; "unknown" for others. */
 const char *fw_option_type_name(uint32_t type);
+/* "1 to 100", "100ms to 10s"; "" when it has no range. */
+void fw_option_range(const fila_option *option, char *ret_text, size_t size);
 
 #endif
