@@ -51,6 +51,7 @@
     X(MESSAGE_DONE, "MESSAGE-DONE", DEBUG, "A message was handled and acked.", "None.")             \
     X(MESSAGE_FAILED, "MESSAGE-FAILED", WARN,                                                       \
       "A try failed; the line says why and when the next one is.", "See the reason.")               \
+    X(MESSAGE_RETURNED, "MESSAGE-RETURNED", DEBUG, "A message went back to the broker, or to its lease.", "None.")     \
     X(MESSAGE_DEAD, "MESSAGE-DEAD", ERROR, "A message was dead-lettered.",                          \
       "`fila-worker dlq show QUEUE`.")                                                              \
     X(MESSAGE_DROPPED, "MESSAGE-DROPPED", WARN,                                                     \

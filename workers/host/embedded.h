@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: AGPL-3.0-or-later
+ *
+ * The broker inside the worker: what an `embedded:` URL asks for.
+ * Thread: any.
+ */
+#ifndef FW_HOST_EMBEDDED_H
+#define FW_HOST_EMBEDDED_H
+
+#include "fila/broker.h"
+
+bool fw_embedded_url(const char *url);
+
+/* Starts the broker of `embedded:[PATH][?listen=ADDRESS]`. Errors: FILA_INVALID_ARGUMENT (the URL),
+ * FILA_UNSUPPORTED (a PATH: this build keeps messages in memory only), as fila_broker_open. */
+FILA_NODISCARD fila_status
+fw_embedded_open(const char *url, fila_broker **ret_broker, fila_error *reterr);
+
+#endif

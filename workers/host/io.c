@@ -1,0 +1,450 @@
+/* SPDX-License-Identifier: AGPL-3.0-or-later */
+#include "io.h"
+
+#include "base/clock.h"
+#include "base/error.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+/* How long the thread waits without any timer: only a bound, everything else wakes it. */
+#define LONGEST_WAIT (60 * FILA_S)
+
+enum mail_kind {
+    MAIL_ADD,
+    MAIL_DRAIN,
+    MAIL_PAUSE,
+    MAIL_RECONFIGURE
+};
+
+struct mail {
+    struct mail *next;
+    enum mail_kind kind;
+    struct fw_queue *queue;
+    const struct fw_queue_config *config;
+    int64_t deadline;
+    bool on;
+};
+
+struct fw_io {
+    pthread_t thread;
+    const struct fw_config *config;
+    const struct fw_io_events *events;
+    void *user;
+    fila_client_options client;
+    struct fw_done_list done;
+    struct fw_turn turn;
+    struct fw_queue *queues;
+    size_t url; /* index of the broker in use */
+    bool stopping;
+    bool fail_over; /* every stream is down: try the next URL */
+
+    struct {
+        pthread_mutex_t lock;
+        struct fila_transport *transport; /* for waking; replaced on failover */
+        struct mail *mail;
+        struct mail **mail_end;
+        uint64_t syncs_asked;
+        uint64_t syncs_done;
+        pthread_cond_t synced;
+        bool stop;
+        bool ended;
+    } locked;
+};
+
+/* ---- Mailbox ---- */
+
+static void wake(void *user)
+{
+    struct fw_io *io = user;
+    (void)pthread_mutex_lock(&io->locked.lock);
+    if (io->locked.transport) {
+        fila_transport_wake(io->locked.transport);
+    }
+    (void)pthread_mutex_unlock(&io->locked.lock);
+}
+
+static void post(struct fw_io *io, const struct mail *content)
+{
+    struct mail *m = malloc(sizeof *m);
+    if (!m) { /* the supervisor's few mails are all that matters: there is nothing better to do than
+                 to say so */
+        fila_error error = FILA_ERROR_INIT;
+        (void)fila_fail(&error, FILA_NO_MEMORY, "no memory for an order to the I/O thread");
+        io->events->failed(io->user, &error);
+        return;
+    }
+    *m = *content;
+    m->next = NULL;
+    (void)pthread_mutex_lock(&io->locked.lock);
+    *io->locked.mail_end = m;
+    io->locked.mail_end = &m->next;
+    if (io->locked.transport) {
+        fila_transport_wake(io->locked.transport);
+    }
+    (void)pthread_mutex_unlock(&io->locked.lock);
+}
+
+/* *ret_asked: the sync to confirm when the mail was obeyed, 0 = none. */
+static struct mail *take_mail(struct fw_io *io, uint64_t *ret_asked, bool *ret_stop)
+{
+    (void)pthread_mutex_lock(&io->locked.lock);
+    struct mail *list = io->locked.mail;
+    *ret_asked = io->locked.syncs_asked > io->locked.syncs_done ? io->locked.syncs_asked : 0;
+    *ret_stop = *ret_stop || io->locked.stop;
+    io->locked.mail = NULL;
+    io->locked.mail_end = &io->locked.mail;
+    (void)pthread_mutex_unlock(&io->locked.lock);
+    return list;
+}
+
+void fw_io_add(struct fw_io *io, struct fw_queue *queue)
+{
+    post(io, &(struct mail){.kind = MAIL_ADD, .queue = queue});
+}
+
+void fw_io_drain(struct fw_io *io, struct fw_queue *queue, int64_t deadline)
+{
+    post(io, &(struct mail){.kind = MAIL_DRAIN, .queue = queue, .deadline = deadline});
+}
+
+void fw_io_pause(struct fw_io *io, bool on)
+{
+    post(io, &(struct mail){.kind = MAIL_PAUSE, .on = on});
+}
+
+void fw_io_reconfigure(
+    struct fw_io *io,
+    struct fw_queue *queue,
+    const struct fw_queue_config *config)
+{
+    post(io, &(struct mail){.kind = MAIL_RECONFIGURE, .queue = queue, .config = config});
+}
+
+void fw_io_sync(struct fw_io *io)
+{
+    (void)pthread_mutex_lock(&io->locked.lock);
+    uint64_t mine = ++io->locked.syncs_asked;
+    if (io->locked.transport) {
+        fila_transport_wake(io->locked.transport);
+    }
+    while (io->locked.syncs_done < mine && !io->locked.ended) {
+        (void)pthread_cond_wait(&io->locked.synced, &io->locked.lock);
+    }
+    (void)pthread_mutex_unlock(&io->locked.lock);
+}
+
+/* ---- Mail, I/O thread ---- */
+
+static const struct fw_queue_events QUEUE_EVENTS;
+
+static void add(struct fw_io *io, struct fw_queue *queue)
+{
+    if (fw_queue_start(queue, &io->turn, &QUEUE_EVENTS, io) != FILA_OK) {
+        fila_error error = FILA_ERROR_INIT;
+        (void)fila_fail(
+            &error, FILA_NO_MEMORY, "queue \"%s\": no memory for its engine", fw_queue_name(queue));
+        io->events->failed(io->user, &error);
+        return;
+    }
+    *fw_queue_link(queue) = io->queues;
+    io->queues = queue;
+}
+
+static void drain(struct fw_io *io, const struct mail *m)
+{
+    for (struct fw_queue *q = io->queues; q; q = *fw_queue_link(q)) {
+        if (!m->queue || m->queue == q) {
+            fw_queue_drain(q, m->deadline);
+        }
+    }
+}
+
+static void obey(struct fw_io *io, const struct mail *m)
+{
+    switch (m->kind) {
+    case MAIL_ADD:
+        add(io, m->queue);
+        break;
+    case MAIL_DRAIN:
+        drain(io, m);
+        break;
+    case MAIL_PAUSE:
+        for (struct fw_queue *q = io->queues; q; q = *fw_queue_link(q)) {
+            fw_queue_pause(q, m->on);
+        }
+        break;
+    case MAIL_RECONFIGURE:
+        fw_queue_reconfigure(m->queue, m->config);
+        break;
+    }
+}
+
+static void read_mail(struct fw_io *io)
+{
+    uint64_t asked = 0;
+    struct mail *m = take_mail(io, &asked, &io->stopping);
+    while (m) {
+        struct mail *next = m->next;
+        obey(io, m);
+        free(m);
+        m = next;
+    }
+    if (asked) {
+        (void)pthread_mutex_lock(&io->locked.lock);
+        io->locked.syncs_done = asked;
+        (void)pthread_cond_broadcast(&io->locked.synced);
+        (void)pthread_mutex_unlock(&io->locked.lock);
+    }
+}
+
+/* ---- Queue events ---- */
+
+static void stream_up(void *user, struct fw_queue *queue)
+{
+    struct fw_io *io = user;
+    (void)queue;
+    io->fail_over = false;
+    io->events->stream_up(io->user);
+}
+
+static void stream_down(void *user, struct fw_queue *queue, const fila_error *why)
+{
+    struct fw_io *io = user;
+    (void)queue;
+    if (io->config->broker_count < 2 ||
+        (why->code != FILA_UNAVAILABLE && why->code != FILA_TIMEOUT)) {
+        return;
+    }
+    for (const struct fw_queue *q = io->queues; q; q = *fw_queue_link((struct fw_queue *)q)) {
+        if (fw_queue_stats(q).streams_up) {
+            return;
+        }
+    }
+    io->fail_over = true;
+}
+
+static void missing(void *user, struct fw_queue *queue)
+{
+    struct fw_io *io = user;
+    io->events->missing(io->user, queue);
+}
+
+static void drained(void *user, struct fw_queue *queue)
+{
+    struct fw_io *io = user;
+    struct fw_queue **at = &io->queues;
+    while (*at != queue) {
+        at = fw_queue_link(*at);
+    }
+    *at = *fw_queue_link(queue);
+    io->events->drained(io->user, queue);
+}
+
+static const struct fw_queue_events QUEUE_EVENTS = {stream_up, stream_down, missing, drained};
+
+/* ---- The loop ---- */
+
+static void begin_turn(struct fw_io *io)
+{
+    io->turn.now = fila_now();
+    io->turn.settles = NULL;
+    io->turn.settles_end = &io->turn.settles;
+    io->turn.publishes = NULL;
+    io->turn.publishes_end = &io->turn.publishes;
+}
+
+static void end_turn(struct fw_io *io)
+{
+    struct fila_transport *t = io->turn.transport;
+    if (io->turn.settles) {
+        t->ops->settle(t, io->turn.settles);
+    }
+    if (io->turn.publishes) {
+        t->ops->publish(t, io->turn.publishes);
+    }
+}
+
+static int64_t next_timer(const struct fw_io *io)
+{
+    int64_t until = io->turn.now + LONGEST_WAIT;
+    for (struct fw_queue *q = io->queues; q; q = *fw_queue_link(q)) {
+        int64_t at = fw_queue_wake_at(q);
+        until = at < until ? at : until;
+    }
+    return until;
+}
+
+static void take_results(struct fw_io *io)
+{
+    for (struct fw_job *job = fw_done_take(&io->done); job;) {
+        struct fw_job *next = job->next;
+        fw_queue_done(job);
+        job = next;
+    }
+}
+
+/* Mail is looked at under the lock in every turn, so a wake-up between there and the wait is the
+ * transport's to keep. */
+static void wait_and_read(struct fw_io *io)
+{
+    int64_t until = next_timer(io);
+    bool may_block = fw_done_sleep_begin(&io->done);
+    (void)fila_transport_run(io->turn.transport, may_block ? until : 0);
+    fw_done_sleep_end(&io->done);
+}
+
+static void end_transport(struct fw_io *io)
+{
+    struct fila_transport *t = io->turn.transport;
+    t->ops->shutdown(t);
+    while (fila_transport_run(t, fila_now() + FILA_S)) {
+    }
+    (void)pthread_mutex_lock(&io->locked.lock);
+    io->locked.transport = NULL;
+    (void)pthread_mutex_unlock(&io->locked.lock);
+    t->ops->free(t);
+    io->turn.transport = NULL;
+}
+
+static bool next_broker(struct fw_io *io)
+{
+    fila_error error = FILA_ERROR_INIT;
+    struct fila_transport *t = NULL;
+    io->fail_over = false;
+    io->url = (io->url + 1) % io->config->broker_count;
+    io->client.url = io->config->brokers[io->url];
+    if (fila_transport_open(&io->client, &t, &error) != FILA_OK) {
+        io->events->failed(io->user, &error);
+        return false;
+    }
+    end_transport(io);
+    (void)pthread_mutex_lock(&io->locked.lock);
+    io->locked.transport = t;
+    io->turn.transport = t;
+    (void)pthread_mutex_unlock(&io->locked.lock);
+    return true;
+}
+
+static void turn(struct fw_io *io)
+{
+    wait_and_read(io);
+    begin_turn(io);
+    take_results(io);
+    read_mail(io);
+    for (struct fw_queue *q = io->queues; q;) {
+        struct fw_queue *next = *fw_queue_link(q); /* the pump may be the queue's last */
+        fw_queue_pump(q);
+        q = next;
+    }
+    end_turn(io);
+}
+
+static void *io_main(void *arg)
+{
+    struct fw_io *io = arg;
+    while (!io->stopping) {
+        turn(io);
+        if (io->fail_over && !next_broker(io)) {
+            io->stopping = true;
+        }
+    }
+    end_transport(io);
+    take_results(io);
+    (void)pthread_mutex_lock(&io->locked.lock);
+    io->locked.ended = true;
+    (void)pthread_cond_broadcast(&io->locked.synced);
+    (void)pthread_mutex_unlock(&io->locked.lock);
+    return NULL;
+}
+
+/* ---- Life ---- */
+
+static void client_options(struct fw_io *io, const struct fw_io_options *options)
+{
+    fila_client_options init = FILA_CLIENT_OPTIONS_INIT;
+    const struct fw_config *c = options->config;
+    io->client = init;
+    io->client.url = c->brokers[0];
+    io->client.api_key = c->api_key[0] ? c->api_key : NULL;
+    io->client.tls_ca = c->tls_ca[0] ? c->tls_ca : NULL;
+    io->client.tls_cert = c->tls_cert[0] ? c->tls_cert : NULL;
+    io->client.tls_key = c->tls_key[0] ? c->tls_key : NULL;
+    io->client.broker = options->broker;
+    if (options->window) {
+        io->client.window = options->window;
+    }
+}
+
+fila_status fw_io_start(
+    const struct fw_io_options *options,
+    struct fw_io **ret_io,
+    fila_error *reterr)
+{
+    struct fw_io *io = calloc(1, sizeof *io);
+    if (!io) {
+        return fila_fail(reterr, FILA_NO_MEMORY, "no memory for the I/O thread");
+    }
+    io->config = options->config;
+    io->events = options->events;
+    io->user = options->user;
+    io->done.wake = wake;
+    io->done.user = io;
+    io->locked.mail_end = &io->locked.mail;
+    (void)pthread_mutex_init(&io->locked.lock, NULL);
+    (void)pthread_cond_init(&io->locked.synced, NULL);
+    client_options(io, options);
+    fila_status status = fila_transport_open(&io->client, &io->turn.transport, reterr);
+    if (status != FILA_OK) {
+        goto failed;
+    }
+    io->locked.transport = io->turn.transport;
+    begin_turn(io);
+    if (pthread_create(&io->thread, NULL, io_main, io)) {
+        status = fila_fail(reterr, FILA_NO_MEMORY, "cannot start the I/O thread");
+        goto failed;
+    }
+    (void)pthread_setname_np(io->thread, "fila-io");
+    *ret_io = io;
+    return FILA_OK;
+failed:
+    if (io->turn.transport) {
+        io->turn.transport->ops->free(io->turn.transport);
+    }
+    (void)pthread_cond_destroy(&io->locked.synced);
+    (void)pthread_mutex_destroy(&io->locked.lock);
+    free(io);
+    return status;
+}
+
+void fw_io_stop(struct fw_io *io)
+{
+    if (!io) {
+        return;
+    }
+    (void)pthread_mutex_lock(&io->locked.lock);
+    io->locked.stop = true;
+    if (io->locked.transport) {
+        fila_transport_wake(io->locked.transport);
+    }
+    (void)pthread_mutex_unlock(&io->locked.lock);
+    (void)pthread_join(io->thread, NULL);
+    for (struct mail *m = io->locked.mail; m;) {
+        struct mail *next = m->next;
+        free(m);
+        m = next;
+    }
+    (void)pthread_cond_destroy(&io->locked.synced);
+    (void)pthread_mutex_destroy(&io->locked.lock);
+    free(io);
+}
+
+struct fw_done_list *fw_io_done_list(struct fw_io *io)
+{
+    return &io->done;
+}
+
+const char *fw_io_url(const struct fw_io *io)
+{
+    return io->client.url;
+}

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: AGPL-3.0-or-later
+ *
+ * The I/O thread of a broker: it owns the transport (all streams, all settlements, all timers) and
+ * the queues' engines.
+ *
+ * Properties. No lock on the message path. What other threads want goes through a mailbox;
+ * handlers' results come back on the lock-free done list. The thread is woken only when it sleeps.
+ *
+ * Operation. One turn: wait in the transport until the next timer at the latest; take the results;
+ * read the mailbox; let every queue carry out its engine's commands; hand the collected settlements
+ * and publishes to the transport. With several broker URLs: when every stream is down for want of a
+ * connection, the next URL is tried.
+ *
+ * Safety. fw_io_* below: supervisor thread. The callbacks of fw_io_events run on the I/O thread and
+ * must only note and wake.
+ */
+#ifndef FW_HOST_IO_H
+#define FW_HOST_IO_H
+
+#include "config/config.h"
+#include "queue.h"
+
+struct fw_io;
+
+struct fw_io_events {
+    void (*stream_up)(void *user);                       /* some queue has a working stream */
+    void (*missing)(void *user, struct fw_queue *queue); /* missing_queue = "fail" */
+    void (*drained)(void *user, struct fw_queue *queue); /* the I/O thread has let go of it */
+    void (*failed)(void *user, const fila_error *why);   /* the thread cannot go on */
+};
+
+struct fw_io_options {
+    const struct fw_config *config; /* brokers, key, TLS: read at start only */
+    struct fila_broker *broker;     /* for embedded: URLs */
+    uint32_t window;                /* flow-control bytes of a stream */
+    const struct fw_io_events *events;
+    void *user;
+};
+
+/* Opens the transport and starts the thread. Errors: as fila_transport_open; FILA_NO_MEMORY. */
+FILA_NODISCARD fila_status
+fw_io_start(const struct fw_io_options *options, struct fw_io **ret_io, fila_error *reterr);
+
+/* Where the executors of this I/O thread's queues put their results. */
+struct fw_done_list *fw_io_done_list(struct fw_io *io);
+/* The URL in use, for the log. */
+const char *fw_io_url(const struct fw_io *io);
+
+/* Each goes through the mailbox and takes effect soon. The queue is the I/O thread's until
+ * `drained`. */
+void fw_io_add(struct fw_io *io, struct fw_queue *queue);
+void fw_io_drain(struct fw_io *io, struct fw_queue *queue, int64_t deadline); /* queue NULL: all */
+void fw_io_pause(struct fw_io *io, bool on);
+void fw_io_reconfigure(
+    struct fw_io *io,
+    struct fw_queue *queue,
+    const struct fw_queue_config *config);
+
+/* Waits until everything asked for above has been taken up (not until it is done). */
+void fw_io_sync(struct fw_io *io);
+
+/* Ends the thread; every queue must have drained. Calls still in flight end as cancelled. Frees.
+ * Takes NULL. */
+void fw_io_stop(struct fw_io *io);
+
+#endif

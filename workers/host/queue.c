@@ -1,0 +1,403 @@
+/* SPDX-License-Identifier: AGPL-3.0-or-later
+ *
+ * Events in: streams, results and settlements of one queue go into its engine. Commands out:
+ * queue_commands.c.
+ */
+#include "queue.h"
+
+#include "base/clock.h"
+#include "queue_internal.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+/* ---- Items ---- */
+
+void fw_queue_release(struct fw_queue *q, struct fw_item *item, unsigned user)
+{
+    item->used_by &= ~user;
+    if (item->used_by == 0) {
+        fw_item_give(&q->items, item);
+    }
+}
+
+/* ---- Streams ---- */
+
+static void on_opened(void *user, int64_t now)
+{
+    struct fw_stream_slot *slot = user;
+    struct fw_queue *q = slot->queue;
+    const struct fila_transport_caps *caps = &q->turn->transport->caps;
+    struct fw_pipe pipe = {
+        .slots = caps->pipe_slots,
+        .bytes = caps->pipe_bytes,
+        .window = slot->window,
+        .round_trip = now - slot->asked_at,
+    };
+    if (q->best_round_trip && q->best_round_trip < pipe.round_trip) {
+        pipe.round_trip = q->best_round_trip;
+    }
+    fw_delivery_stream_open(q->engine, fw_queue_clock(q, now), slot->index, &pipe);
+    FW_LOG(
+        FW_EVENT_STREAM_OPEN, "the stream is open", fw_str("queue", q->config->queue),
+        fw_str("broker", q->broker), fw_int("stream", slot->index));
+    q->events->stream_up(q->user, q);
+    fw_queue_look(q);
+}
+
+static uint64_t lane_hash(fila_view key)
+{
+    uint64_t hash = UINT64_C(1469598103934665603); /* FNV-1a */
+    for (size_t i = 0; i < key.len; i++) {
+        hash = (hash ^ (unsigned char)key.data[i]) * UINT64_C(1099511628211);
+    }
+    return hash;
+}
+
+/* A message without the lane header is a lane of its own: nothing says that it belongs with others.
+ */
+static uint64_t lane_of(const struct fw_queue *q, const fila_message *message)
+{
+    fila_view key = {0};
+    switch (q->config->lane) {
+    case FW_LANE_FAIRNESS_KEY:
+        return lane_hash(fila_message_fairness_key(message));
+    case FW_LANE_HEADER:
+        if (fila_message_header(message, fila_view_of(q->config->lane_header), &key)) {
+            return lane_hash(key);
+        }
+        return lane_hash(fila_message_id(message));
+    default:
+        return 0;
+    }
+}
+
+static void on_message(void *user, fila_message *message, const struct fila_read *read)
+{
+    struct fw_stream_slot *slot = user;
+    struct fw_queue *q = slot->queue;
+    struct fw_item *item = fw_item_take(&q->items, q);
+    if (!item) { /* nobody holds it: the broker's lease brings it back */
+        FW_LOG(
+            FW_EVENT_INTERNAL, "no memory for a message: left to its lease",
+            fw_str("queue", q->config->queue));
+        fila_message_free(message);
+        return;
+    }
+    item->message = message;
+    item->used_by = FW_ITEM_HELD;
+    fila_view id = fila_message_id(message);
+    fila_view name = fila_message_queue(message);
+    struct fw_arrival arrival = {
+        .user = item,
+        .queue = name.data,
+        .queue_len = name.len,
+        .id = id.data,
+        .id_len = id.len,
+        .attempt_count = fila_message_attempt_count(message),
+        .size = read->wire_size,
+        .wire_size = read->wire_size,
+        .lane = lane_of(q, message),
+        .waiting_since = read->waiting_since,
+        .lease_end = read->lease_end,
+    };
+    fw_delivery_message(q->engine, fw_queue_clock(q, read->read_at), slot->index, &arrival);
+}
+
+static enum fw_stream_end end_kind(const fila_error *why)
+{
+    switch (why->code) {
+    case FILA_OK:
+    case FILA_CANCELLED:
+    case FILA_CLOSED:
+        return FW_STREAM_CLOSED;
+    case FILA_NOT_LEADER:
+        return FW_STREAM_REDIRECTED;
+    case FILA_QUEUE_NOT_FOUND:
+        return FW_STREAM_MISSING;
+    case FILA_INVALID_ARGUMENT:
+    case FILA_UNAUTHENTICATED:
+    case FILA_DENIED:
+    case FILA_UNIMPLEMENTED:
+    case FILA_UNSUPPORTED:
+    case FILA_PROTOCOL:
+        return FW_STREAM_REFUSED;
+    default:
+        return FW_STREAM_BROKEN;
+    }
+}
+
+static void on_ended(void *user, const fila_error *why)
+{
+    struct fw_stream_slot *slot = user;
+    struct fw_queue *q = slot->queue;
+    slot->stream = NULL;
+    slot->end = *why;
+    fw_queue_stream_ended(q, slot, end_kind(why));
+}
+
+void fw_queue_stream_ended(struct fw_queue *q, struct fw_stream_slot *slot, enum fw_stream_end how)
+{
+    fw_delivery_stream_end(q->engine, fw_queue_clock(q, fila_now()), slot->index, how);
+    if (how != FW_STREAM_CLOSED) {
+        q->events->stream_down(q->user, q, &slot->end);
+    }
+}
+
+const struct fila_stream_events FW_QUEUE_STREAM_EVENTS = {on_opened, on_message, on_ended};
+
+/* ---- Results ---- */
+
+/* A failed try, for the log. */
+static void log_failure(const struct fw_queue *q, const struct fw_item *item)
+{
+    const struct fw_job *job = &item->job;
+    bool timeout = job->verdict.cause == FW_CAUSE_TIMEOUT;
+    FW_LOG(
+        timeout ? FW_EVENT_HANDLER_TIMEOUT : FW_EVENT_MESSAGE_FAILED,
+        timeout ? "the handler ran over its deadline" : "a try failed",
+        fw_str("queue", q->config->queue), fw_str("handler", q->config->handler_plugin),
+        fw_text("message_id", fila_message_id(item->message)), fw_int("attempt", job->attempt),
+        fw_str("cause", fw_cause_name(job->verdict.cause)),
+        fw_str("error", job->reason ? job->reason : ""),
+        fw_int("duration_ms", (job->verdict.ended - job->verdict.started) / FILA_MS));
+}
+
+void fw_queue_done(struct fw_job *job)
+{
+    struct fw_item *item = fw_item_of_job(job);
+    struct fw_queue *q = item->queue;
+    item->ran_ns = job->verdict.ended - job->verdict.started;
+    if (item->used_by & FW_ITEM_HELD) {
+        if (job->verdict.kind != FW_ACK) {
+            log_failure(q, item);
+        }
+        item->used_by &= ~(unsigned)FW_ITEM_RUNNING;
+        fw_delivery_verdict(q->engine, fw_queue_clock(q, q->turn->now), item, &job->verdict);
+    } else {
+        fw_queue_release(q, item, FW_ITEM_RUNNING);
+    }
+}
+
+void fw_queue_on_settled(struct fila_settle *settle)
+{
+    static const enum fw_settled RESULTS[] = {
+        [FILA_SETTLE_OK] = FW_SETTLED_OK,           [FILA_SETTLE_GONE] = FW_SETTLED_GONE,
+        [FILA_SETTLE_UNKNOWN] = FW_SETTLED_UNKNOWN, [FILA_SETTLE_DENIED] = FW_SETTLED_DENIED,
+        [FILA_SETTLE_RETRY] = FW_SETTLED_RETRY,
+    };
+    struct fw_item *item = settle->user;
+    struct fw_queue *q = item->queue;
+    q->in_transport--;
+    int64_t now = fw_queue_clock(q, fila_now());
+    int64_t took = now - item->settle_sent;
+    if (settle->result != FILA_SETTLE_OK && settle->result != FILA_SETTLE_GONE) {
+        FW_LOG(
+            FW_EVENT_SETTLE_ERROR,
+            settle->kind == FILA_SETTLE_ACK ? "an ack was not confirmed"
+                                            : "a nack was not confirmed",
+            fw_str("queue", q->config->queue),
+            fw_text("message_id", fila_message_id(item->message)),
+            fw_str("code", fila_status_name(settle->error.code)),
+            fw_str("error", settle->error.text));
+    } else if (!q->best_round_trip || took < q->best_round_trip) {
+        q->best_round_trip = took;
+    }
+    if (item->used_by & FW_ITEM_HELD) {
+        item->used_by &= ~(unsigned)FW_ITEM_SETTLING;
+        fw_delivery_settled(q->engine, now, item, RESULTS[settle->result], took);
+    } else {
+        fw_queue_release(q, item, FW_ITEM_SETTLING);
+    }
+}
+
+/* What a failed publish means for the engine: whether a copy may exist, and whether asking again
+ * can help. */
+static enum fw_settled publish_result(const fila_error *error)
+{
+    switch (error->code) {
+    case FILA_OK:
+        return FW_SETTLED_OK;
+    case FILA_OVERLOADED:
+        return FW_SETTLED_RETRY;
+    case FILA_QUEUE_NOT_FOUND:
+    case FILA_DENIED:
+    case FILA_UNAUTHENTICATED:
+    case FILA_INVALID_ARGUMENT:
+    case FILA_TOO_LARGE:
+    case FILA_UNIMPLEMENTED:
+        return FW_SETTLED_DENIED;
+    default:
+        return error->outcome_unknown ? FW_SETTLED_UNKNOWN : FW_SETTLED_RETRY;
+    }
+}
+
+void fw_queue_on_published(struct fila_publish *publish)
+{
+    struct fw_item *item = publish->user;
+    struct fw_queue *q = item->queue;
+    q->in_transport--;
+    if (publish->error.code != FILA_OK) {
+        FW_LOG(
+            FW_EVENT_SETTLE_ERROR, "a dead-letter copy was not confirmed",
+            fw_str("queue", q->config->queue),
+            fw_str("dead_letter_queue", q->config->dead_letter_queue),
+            fw_text("message_id", fila_message_id(item->message)),
+            fw_str("code", fila_status_name(publish->error.code)),
+            fw_str("error", publish->error.text));
+    }
+    free(item->copy_headers);
+    item->copy_headers = NULL;
+    if (item->used_by & FW_ITEM_HELD) {
+        item->used_by &= ~(unsigned)FW_ITEM_PUBLISHING;
+        fw_delivery_published(
+            q->engine, fw_queue_clock(q, fila_now()), item, publish_result(&publish->error),
+            publish->error.code == FILA_TOO_LARGE);
+    } else {
+        fw_queue_release(q, item, FW_ITEM_PUBLISHING);
+    }
+}
+
+/* ---- Life ---- */
+
+fila_status fw_queue_new(
+    const struct fw_queue_options *options,
+    struct fw_queue **ret_queue,
+    fila_error *reterr)
+{
+    const struct fw_queue_config *config = options->config;
+    struct fw_queue *q = calloc(1, sizeof *q);
+    struct fw_stream_slot *slots = calloc(config->streams, sizeof *slots);
+    if (!q || !slots) {
+        free(q);
+        free(slots);
+        return fila_fail(reterr, FILA_NO_MEMORY, "queue \"%s\": no memory", config->queue);
+    }
+    q->config = config;
+    q->broker = options->broker;
+    q->create = options->create;
+    q->done = options->done;
+    q->streams = slots;
+    q->stream_count = config->streams;
+    for (uint32_t i = 0; i < config->streams; i++) {
+        slots[i].queue = q;
+        slots[i].index = i;
+    }
+    struct fw_executor_options executor = {
+        .queue = config->queue,
+        .plugin = options->plugin,
+        .concurrency = config->concurrency,
+        .done = options->done,
+    };
+    fila_status status = fw_executor_start(&executor, &q->executor, reterr);
+    if (status != FILA_OK) {
+        free(slots);
+        free(q);
+        return status;
+    }
+    *ret_queue = q;
+    return FILA_OK;
+}
+
+bool fw_queue_stop(struct fw_queue *q, int64_t deadline)
+{
+    bool stopped = fw_executor_stop(q->executor, deadline);
+    q->executor = NULL;
+    return stopped;
+}
+
+void fw_queue_free(struct fw_queue *q)
+{
+    if (!q) {
+        return;
+    }
+    fw_delivery_free(q->engine);
+    fw_item_pool_fini(&q->items);
+    free(q->streams);
+    free(q);
+}
+
+fila_status fw_queue_start(
+    struct fw_queue *q,
+    struct fw_turn *turn,
+    const struct fw_queue_events *events,
+    void *user)
+{
+    struct fw_delivery_config config = fw_config_delivery(q->config);
+    config.has_probe = fw_executor_has_probe(q->executor);
+    q->turn = turn;
+    q->events = events;
+    q->user = user;
+    q->clock = turn->now;
+    q->engine = fw_delivery_new(&config, turn->now);
+    if (!q->engine) {
+        return FILA_NO_MEMORY;
+    }
+    fw_queue_look(q);
+    return FILA_OK;
+}
+
+void fw_queue_drain(struct fw_queue *q, int64_t deadline)
+{
+    if (!q->drain_deadline) {
+        struct fw_delivery_stats stats = fw_delivery_stats(q->engine);
+        q->lost_before_drain = stats.finished[FW_LEFT] + stats.finished[FW_LEASE_LOST];
+    }
+    q->drain_deadline = deadline;
+    fw_delivery_drain(q->engine, fw_queue_clock(q, q->turn->now), deadline);
+}
+
+void fw_queue_pause(struct fw_queue *q, bool on)
+{
+    if (on) {
+        fw_delivery_pause(q->engine, fw_queue_clock(q, q->turn->now));
+    } else {
+        fw_delivery_resume(q->engine, fw_queue_clock(q, q->turn->now));
+    }
+}
+
+void fw_queue_reconfigure(struct fw_queue *q, const struct fw_queue_config *config)
+{
+    struct fw_delivery_config engine = fw_config_delivery(config);
+    engine.has_probe = fw_executor_has_probe(q->executor);
+    q->config = config;
+    fw_delivery_reconfigure(q->engine, fw_queue_clock(q, q->turn->now), &engine);
+}
+
+/* ---- Facts ---- */
+
+const char *fw_queue_name(const struct fw_queue *q)
+{
+    return q->config->queue;
+}
+
+const struct fw_queue_config *fw_queue_settings(const struct fw_queue *q)
+{
+    return q->config;
+}
+
+struct fw_delivery_stats fw_queue_stats(const struct fw_queue *q)
+{
+    return fw_delivery_stats(q->engine);
+}
+
+bool fw_queue_cut_off(const struct fw_queue *q)
+{
+    return q->cut_off;
+}
+
+uint64_t fw_queue_not_returned(const struct fw_queue *q)
+{
+    struct fw_delivery_stats stats = fw_delivery_stats(q->engine);
+    return stats.finished[FW_LEFT] + stats.finished[FW_LEASE_LOST] - q->lost_before_drain;
+}
+
+struct fw_queue **fw_queue_link(struct fw_queue *q)
+{
+    return &q->next;
+}
+
+int64_t fw_queue_wake_at(const struct fw_queue *q)
+{
+    return fw_delivery_wake_at(q->engine);
+}

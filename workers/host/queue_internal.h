@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: AGPL-3.0-or-later
+ *
+ * What queue.c (events in), queue_commands.c (commands out) and queue_missing.c (does the queue
+ * exist?) share. I/O thread.
+ */
+#ifndef FW_HOST_QUEUE_INTERNAL_H
+#define FW_HOST_QUEUE_INTERNAL_H
+
+#include "base/error.h"
+#include "item.h"
+#include "queue.h"
+
+struct fw_stream_slot {
+    struct fw_queue *queue;
+    struct fila_stream *stream; /* NULL = not open */
+    uint32_t index;
+    uint32_t window;
+    int64_t asked_at;
+    fila_error end; /* how the last one ended */
+};
+
+/* Whether the broker has the queue. */
+enum fw_existence {
+    FW_EXISTS_UNKNOWN,
+    FW_EXISTS_ASKED,
+    FW_EXISTS_YES,
+    FW_EXISTS_NO
+};
+
+/* The handler's answer to a probe, left by its worker thread for the next pump. */
+enum fw_probe_answer {
+    FW_PROBE_NONE,
+    FW_PROBE_HEALTHY,
+    FW_PROBE_SICK
+};
+
+struct fw_queue {
+    struct fw_queue *next;
+    struct fw_done_list *done;
+    const struct fw_queue_config *config;
+    const char *broker;
+    const struct fw_queue_events *events;
+    void *user;
+    bool create;
+    struct fw_delivery *engine;
+    struct fw_executor *executor;
+    struct fw_item_pool items;
+    struct fw_stream_slot *streams;
+    uint32_t stream_count;
+    struct fw_turn *turn; /* of the I/O thread that has us */
+    struct fw_job *runs;  /* collected by the pump */
+    struct fw_job **runs_end;
+    int64_t clock; /* the last time the engine saw: its time must not go back */
+    int64_t best_round_trip;
+    int64_t drain_deadline;
+    uint64_t lost_before_drain;
+    bool cut_off;
+    bool is_drained;
+    uint32_t in_transport; /* settlements, publishes and questions under way */
+    _Atomic(enum fw_probe_answer) probe_answer;
+    enum fw_existence exists;
+    struct fila_unary look;
+};
+
+extern const struct fila_stream_events FW_QUEUE_STREAM_EVENTS;
+
+/* `now`, or the engine's last time if that is later. */
+static inline int64_t fw_queue_clock(struct fw_queue *q, int64_t now)
+{
+    if (now > q->clock) {
+        q->clock = now;
+    }
+    return q->clock;
+}
+
+/* Takes `user` off the item's users, and frees it when it was the last. */
+void fw_queue_release(struct fw_queue *q, struct fw_item *item, unsigned user);
+/* Tells the engine that a stream is over (slot->end says why). */
+void fw_queue_stream_ended(struct fw_queue *q, struct fw_stream_slot *slot, enum fw_stream_end how);
+void fw_queue_on_settled(struct fila_settle *settle);
+void fw_queue_on_published(struct fila_publish *publish);
+/* Asks the broker whether the queue exists, unless it is known or asked already. */
+void fw_queue_look(struct fw_queue *q);
+
+#endif

@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: AGPL-3.0-or-later */
+#include "served.h"
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "plugin/loader.h"
+
+#include <stdlib.h>
+
+struct fw_config_ref *fw_config_ref_new(struct fw_config *config)
+{
+    struct fw_config_ref *ref = malloc(sizeof *ref);
+    if (!ref) {
+        fw_config_free(config);
+        return NULL;
+    }
+    ref->config = config;
+    ref->users = 1;
+    return ref;
+}
+
+void fw_config_ref_release(struct fw_config_ref *ref)
+{
+    if (ref && --ref->users == 0) {
+        fw_config_free(ref->config);
+        free(ref);
+    }
+}
+
+/* ---- One queue ---- */
+
+static void refused(const struct fw_queue_config *config, const fila_error *error)
+{
+    FW_LOG(
+        FW_EVENT_PLUGIN_REFUSED, "the handler cannot be used", fw_str("queue", config->queue),
+        fw_str("handler", config->handler_plugin), fw_str("file", config->file),
+        fw_int("line", config->line), fw_str("error", error->text));
+}
+
+static void unload(struct fw_served *served)
+{
+    fw_plugin_close(served->plugin);
+    fw_config_ref_release(served->ref);
+    free(served);
+}
+
+struct fw_served *fw_served_load(
+    struct fw_io *io,
+    struct fw_config_ref *ref,
+    const struct fw_queue_config *config,
+    bool own_broker)
+{
+    fila_error error = FILA_ERROR_INIT;
+    struct fw_served *served = calloc(1, sizeof *served);
+    if (!served) {
+        (void)fila_fail(&error, FILA_NO_MEMORY, "no memory");
+        refused(config, &error);
+        return NULL;
+    }
+    served->config = config;
+    served->ref = ref;
+    ref->users++;
+    fila_status status = fw_plugin_open(config->handler_plugin, &served->plugin, &error);
+    if (status == FILA_OK) {
+        status = fw_plugin_bind(served->plugin, config, ref->config, &error);
+    }
+    if (status == FILA_OK) {
+        struct fw_queue_options options = {
+            .config = config,
+            .broker = fw_io_url(io),
+            .plugin = served->plugin,
+            .done = fw_io_done_list(io),
+            .create = own_broker,
+        };
+        status = fw_queue_new(&options, &served->queue, &error);
+    }
+    if (status != FILA_OK) {
+        refused(config, &error);
+        unload(served);
+        return NULL;
+    }
+    FW_LOG(
+        FW_EVENT_PLUGIN_LOADED, "the handler is ready", fw_str("queue", config->queue),
+        fw_str("handler", config->handler_plugin), fw_int("concurrency", config->concurrency));
+    return served;
+}
+
+static void account_for(struct fw_account *account, const struct fw_queue *queue)
+{
+    struct fw_delivery_stats stats = fw_queue_stats(queue);
+    account->received += stats.received;
+    for (int i = 0; i < FW_OUTCOME_COUNT; i++) {
+        account->finished[i] += stats.finished[i];
+    }
+    account->not_returned += fw_queue_not_returned(queue);
+    account->cut_off = account->cut_off || fw_queue_cut_off(queue);
+}
+
+void fw_served_retire(
+    struct fw_served *served,
+    struct fw_io *io,
+    struct fw_account *account,
+    int64_t deadline)
+{
+    if (served->state != FW_SERVED_NEW) {
+        account_for(account, served->queue);
+    }
+    if (!fw_queue_stop(served->queue, deadline)) {
+        account->stuck = true;
+        FW_LOG(
+            FW_EVENT_HANDLER_STUCK, "a handler did not return: its thread is abandoned",
+            fw_str("queue", served->config->queue),
+            fw_str("handler", served->config->handler_plugin));
+        free(served); /* its thread may still use queue, plugin and config */
+        return;
+    }
+    fw_io_sync(io); /* the last results may still be on the done list */
+    fw_queue_free(served->queue);
+    unload(served);
+}
+
+/* ---- Reload ---- */
+
+static bool same_option(const struct fw_handler_option *a, const struct fw_handler_option *b)
+{
+    bool same = a->is_list == b->is_list && a->count == b->count && strcmp(a->name, b->name) == 0;
+    for (size_t i = 0; same && i < a->count; i++) {
+        same = strcmp(a->values[i], b->values[i]) == 0;
+    }
+    return same;
+}
+
+/* Whether a running queue can go on under the new settings without a new executor or other streams.
+ */
+static bool same_handler(const struct fw_queue_config *a, const struct fw_queue_config *b)
+{
+    bool same = strcmp(a->queue, b->queue) == 0 &&
+                strcmp(a->handler_plugin, b->handler_plugin) == 0 &&
+                a->handler_option_count == b->handler_option_count &&
+                a->isolation == b->isolation && a->concurrency == b->concurrency &&
+                a->streams == b->streams;
+    for (size_t i = 0; same && i < a->handler_option_count; i++) {
+        same = same_option(&a->handler_options[i], &b->handler_options[i]);
+    }
+    return same;
+}
+
+static struct fw_served *find_same(struct fw_served *list, const struct fw_queue_config *config)
+{
+    for (struct fw_served *s = list; s; s = s->next) {
+        if (s->state == FW_SERVED_ACTIVE && s->config->queue && same_handler(s->config, config)) {
+            return s;
+        }
+    }
+    return NULL;
+}
+
+/* What a reload will do, before it does anything: new[i] is the freshly loaded queue, or kept[i]
+ * the running one. */
+struct plan {
+    struct fw_served **fresh;
+    struct fw_served **kept;
+    size_t count;
+};
+
+static void plan_fini(struct plan *plan)
+{
+    free(plan->fresh);
+    free(plan->kept);
+}
+
+static bool planned(const struct plan *plan, const struct fw_served *served)
+{
+    for (size_t i = 0; i < plan->count; i++) {
+        if (plan->kept[i] == served) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool prepare(
+    struct plan *plan,
+    struct fw_served *list,
+    struct fw_io *io,
+    struct fw_config_ref *ref,
+    bool own_broker)
+{
+    for (plan->count = 0; plan->count < ref->config->queue_count; plan->count++) {
+        const struct fw_queue_config *config = &ref->config->queues[plan->count];
+        struct fw_served *same = find_same(list, config);
+        if (same && !planned(plan, same)) {
+            plan->kept[plan->count] = same;
+            continue;
+        }
+        plan->fresh[plan->count] = fw_served_load(io, ref, config, own_broker);
+        if (!plan->fresh[plan->count]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void undo(const struct plan *plan, struct fw_io *io)
+{
+    struct fw_account nothing = {0};
+    for (size_t i = 0; i < plan->count; i++) {
+        if (plan->fresh[i]) {
+            fw_served_retire(plan->fresh[i], io, &nothing, fila_now() + FILA_S);
+        }
+    }
+}
+
+static bool named_again(const struct fw_config *config, const char *queue)
+{
+    for (size_t i = 0; i < config->queue_count; i++) {
+        if (strcmp(config->queues[i].queue, queue) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void keep(
+    struct fw_served *served,
+    struct fw_io *io,
+    struct fw_config_ref *ref,
+    size_t index)
+{
+    served->config = &ref->config->queues[index];
+    ref->users++;
+    fw_io_reconfigure(io, served->queue, served->config);
+    fw_io_sync(io); /* from here on nothing reads the old config through this queue */
+    fw_config_ref_release(served->ref);
+    served->ref = ref;
+}
+
+static void commit(
+    const struct plan *plan,
+    struct fw_served **list,
+    struct fw_io *io,
+    struct fw_config_ref *ref,
+    int64_t deadline,
+    struct fw_reload_result *ret_result)
+{
+    struct fw_reload_result result = {0};
+    for (struct fw_served *s = *list; s; s = s->next) {
+        if (s->state == FW_SERVED_ACTIVE && !planned(plan, s)) {
+            bool again = named_again(ref->config, s->config->queue);
+            result.restarted += again;
+            result.removed += !again;
+            s->state = FW_SERVED_DRAINING;
+            fw_io_drain(io, s->queue, deadline);
+        }
+    }
+    for (size_t i = 0; i < plan->count; i++) {
+        if (plan->kept[i]) {
+            result.changed++;
+            keep(plan->kept[i], io, ref, i);
+        } else {
+            plan->fresh[i]->state = FW_SERVED_ACTIVE;
+            plan->fresh[i]->next = *list;
+            *list = plan->fresh[i];
+            result.added++;
+            fw_io_add(io, plan->fresh[i]->queue);
+        }
+    }
+    result.added -= result.restarted < result.added ? result.restarted : result.added;
+    *ret_result = result;
+}
+
+bool fw_served_reload(
+    struct fw_served **list,
+    struct fw_io *io,
+    struct fw_config_ref *ref,
+    bool own_broker,
+    int64_t deadline,
+    struct fw_reload_result *ret_result)
+{
+    struct plan plan = {
+        .fresh = calloc(ref->config->queue_count + 1, sizeof(struct fw_served *)),
+        .kept = calloc(ref->config->queue_count + 1, sizeof(struct fw_served *)),
+    };
+    bool ok = plan.fresh && plan.kept && prepare(&plan, *list, io, ref, own_broker);
+    if (ok) {
+        commit(&plan, list, io, ref, deadline, ret_result);
+    } else if (plan.fresh) {
+        undo(&plan, io);
+    }
+    plan_fini(&plan);
+    return ok;
+}

@@ -1,0 +1,494 @@
+/* SPDX-License-Identifier: AGPL-3.0-or-later */
+#include "base/clock.h"
+#include "embedded.h"
+#include "host.h"
+#include "precheck.h"
+#include "served.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+/* Flow-control bytes that a stream may run ahead of its reader: small, because all of it is leased
+ * (contract A5, I2). */
+enum {
+    STREAM_WINDOW = 16384
+};
+
+#define REQUIRE_BROKER_WITHIN (10 * FILA_S)
+#define STUCK_GRACE           FILA_S /* how long a stop waits for handlers that ran over the drain deadline \
+                                      */
+#define HURRY (2 * FILA_S)           /* a second TERM: this long for returning what is held */
+
+struct host {
+    const struct fw_host_options *options;
+    struct fw_config_ref *config;       /* what is served */
+    struct fw_config_ref *first_config; /* what the I/O thread was started with */
+    fila_broker *broker;
+    struct fw_io *io;
+    struct fw_served *served;
+    struct fw_account account;
+    int event_fd; /* the I/O thread has news */
+    int signal_fd;
+    int exit_status; /* of a stop that was no signal's wish; 0 = none */
+    bool draining;
+    bool ready;
+    int64_t started_at;
+    atomic_bool stream_up;
+    atomic_bool queue_missing;
+    atomic_bool io_failed;
+
+    struct {
+        pthread_mutex_t lock;
+        struct fw_queue *drained; /* let go by the I/O thread, not yet retired */
+    } locked;
+};
+
+/* ---- News from the I/O thread ---- */
+
+static void ring(struct host *h)
+{
+    uint64_t one = 1;
+    ssize_t n = write(h->event_fd, &one, sizeof one);
+    (void)n; /* a full counter is news enough */
+}
+
+static void on_stream_up(void *user)
+{
+    struct host *h = user;
+    if (!atomic_exchange(&h->stream_up, true)) {
+        ring(h);
+    }
+}
+
+static void on_missing(void *user, struct fw_queue *queue)
+{
+    struct host *h = user;
+    (void)queue;
+    atomic_store(&h->queue_missing, true);
+    ring(h);
+}
+
+static void on_failed(void *user, const fila_error *why)
+{
+    struct host *h = user;
+    FW_LOG(FW_EVENT_INTERNAL, "the I/O thread cannot go on", fw_str("error", why->text));
+    atomic_store(&h->io_failed, true);
+    ring(h);
+}
+
+static void on_drained(void *user, struct fw_queue *queue)
+{
+    struct host *h = user;
+    (void)pthread_mutex_lock(&h->locked.lock);
+    *fw_queue_link(queue) = h->locked.drained;
+    h->locked.drained = queue;
+    (void)pthread_mutex_unlock(&h->locked.lock);
+    ring(h);
+}
+
+static const struct fw_io_events IO_EVENTS = {on_stream_up, on_missing, on_drained, on_failed};
+
+/* ---- Start ---- */
+
+static void log_diagnostics(const struct fw_diagnostics *diagnostics)
+{
+    for (size_t i = 0; i < diagnostics->count; i++) {
+        const struct fw_diagnostic *d = &diagnostics->items[i];
+        FW_LOG(
+            d->is_error ? FW_EVENT_CONFIG_INVALID : FW_EVENT_CONFIG_WARNING, d->text,
+            fw_str("file", d->file), fw_int("line", d->line), fw_str("key", d->key));
+    }
+}
+
+static struct fw_config_ref *load_config(const struct host *h)
+{
+    const char *path = fw_config_find(h->options->config_path);
+    struct fw_config *config = NULL;
+    struct fw_diagnostics diagnostics = {0};
+    if (!path) {
+        FW_LOG(
+            FW_EVENT_CONFIG_INVALID,
+            "no config file: give --config FILE or FILA_WORKER_CONFIG, or make ./fila-worker.cfg",
+            fw_str("file", h->options->config_path ? h->options->config_path : ""));
+        return NULL;
+    }
+    bool ok = fw_config_load(path, &h->options->overrides, &config, &diagnostics);
+    if (ok) {
+        fw_log_init(config->log_level, config->log_format);
+    }
+    log_diagnostics(&diagnostics);
+    fw_diagnostics_free(&diagnostics);
+    return ok ? fw_config_ref_new(config) : NULL;
+}
+
+static int open_signals(void)
+{
+    sigset_t set;
+    (void)sigemptyset(&set);
+    (void)sigaddset(&set, SIGTERM);
+    (void)sigaddset(&set, SIGINT);
+    (void)sigaddset(&set, SIGHUP);
+    (void)sigaddset(&set, SIGCONT);
+    if (!isatty(STDIN_FILENO)) { /* Ctrl-Z keeps its meaning on a terminal */
+        (void)sigaddset(&set, SIGTSTP);
+    }
+    (void)pthread_sigmask(SIG_BLOCK, &set, NULL);
+    (void)signal(SIGPIPE, SIG_IGN);
+    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+static bool open_broker(struct host *h)
+{
+    fila_error error = FILA_ERROR_INIT;
+    const char *url = h->config->config->brokers[0];
+    if (!fw_embedded_url(url)) {
+        return true;
+    }
+    if (fw_embedded_open(url, &h->broker, &error) != FILA_OK) {
+        FW_LOG(FW_EVENT_CONFIG_INVALID, error.text, fw_str("key", "broker"), fw_str("broker", url));
+        return false;
+    }
+    FW_LOG(
+        FW_EVENT_BROKER_READY, "the embedded broker serves, in memory", fw_str("broker", url),
+        fw_int("port", fila_broker_port(h->broker)));
+    return true;
+}
+
+static bool open_io(struct host *h)
+{
+    fila_error error = FILA_ERROR_INIT;
+    struct fw_io_options options = {
+        .config = h->config->config,
+        .broker = h->broker,
+        .window = STREAM_WINDOW,
+        .events = &IO_EVENTS,
+        .user = h,
+    };
+    if (fw_io_start(&options, &h->io, &error) != FILA_OK) {
+        FW_LOG(
+            FW_EVENT_CONFIG_INVALID, error.text, fw_str("key", "broker"),
+            fw_str("broker", h->config->config->brokers[0]));
+        return false;
+    }
+    h->first_config = h->config;
+    h->first_config->users++;
+    return true;
+}
+
+static bool serve(struct host *h)
+{
+    const struct fw_config *config = h->config->config;
+    for (size_t i = config->queue_count; i-- > 0;) {
+        struct fw_served *served =
+            fw_served_load(h->io, h->config, &config->queues[i], h->broker != NULL);
+        if (!served) {
+            return false;
+        }
+        served->next = h->served;
+        h->served = served;
+    }
+    for (struct fw_served *s = h->served; s; s = s->next) {
+        s->state = FW_SERVED_ACTIVE;
+        fw_io_add(h->io, s->queue);
+    }
+    FW_LOG(
+        FW_EVENT_WORKER_READY, "handlers are ready, streams are asked for",
+        fw_int("queues", (int64_t)config->queue_count), fw_str("broker", fw_io_url(h->io)),
+        fw_int("start_ms", (fila_now() - h->started_at) / FILA_MS));
+    h->ready = true;
+    return true;
+}
+
+/* ---- Stop ---- */
+
+static void drain(struct host *h, const char *why)
+{
+    int64_t timeout = h->config->config->drain_timeout;
+    if (!h->draining) {
+        FW_LOG(
+            FW_EVENT_DRAIN_START, "stopping", fw_str("why", why),
+            fw_int("drain_timeout_ms", timeout / FILA_MS));
+        h->draining = true;
+        fw_io_drain(h->io, NULL, fila_now() + timeout);
+    } else {
+        FW_LOG(FW_EVENT_DRAIN_HURRY, "returning everything, then exiting", fw_str("why", why));
+        fw_io_drain(h->io, NULL, fila_now() + HURRY);
+    }
+    for (struct fw_served *s = h->served; s; s = s->next) {
+        s->state = FW_SERVED_DRAINING;
+    }
+}
+
+static void stop_with(struct host *h, int exit_status, const char *why)
+{
+    if (!h->exit_status) {
+        h->exit_status = exit_status;
+    }
+    if (!h->draining) {
+        drain(h, why);
+    }
+}
+
+static struct fw_served *take_served(struct host *h, const struct fw_queue *queue)
+{
+    struct fw_served **at = &h->served;
+    while (*at && (*at)->queue != queue) {
+        at = &(*at)->next;
+    }
+    struct fw_served *found = *at;
+    if (found) {
+        *at = found->next;
+    }
+    return found;
+}
+
+static void retire_drained(struct host *h)
+{
+    (void)pthread_mutex_lock(&h->locked.lock);
+    struct fw_queue *queue = h->locked.drained;
+    h->locked.drained = NULL;
+    (void)pthread_mutex_unlock(&h->locked.lock);
+    while (queue) {
+        struct fw_queue *next = *fw_queue_link(queue);
+        struct fw_served *served = take_served(h, queue);
+        if (served) {
+            fw_served_retire(served, h->io, &h->account, fila_now() + STUCK_GRACE);
+        }
+        queue = next;
+    }
+}
+
+static int final_status(const struct host *h)
+{
+    if (h->exit_status) {
+        return h->exit_status;
+    }
+    if (!h->account.cut_off && !h->account.stuck) {
+        return FW_EXIT_CLEAN;
+    }
+    return h->account.not_returned || h->account.stuck ? FW_EXIT_LEFT : FW_EXIT_RETURNED;
+}
+
+/* The account, in one line: also where Kubernetes shows why a container ended. */
+static void last_words(const struct host *h, int status)
+{
+    const struct fw_account *a = &h->account;
+    char line[512];
+    int n = snprintf(
+        line, sizeof line, "fila-worker ended with %d: received=%" PRIu64, status, a->received);
+    for (int i = 0; i < FW_OUTCOME_COUNT && n > 0 && (size_t)n < sizeof line; i++) {
+        n += snprintf(
+            line + n, sizeof line - (size_t)n, " %s=%" PRIu64, fw_outcome_name((enum fw_outcome)i),
+            a->finished[i]);
+    }
+    FW_LOG(
+        FW_EVENT_WORKER_STOP, line, fw_int("exit_status", status),
+        fw_int("received", (int64_t)a->received), fw_int("acked", (int64_t)a->finished[FW_ACKED]),
+        fw_int("retried", (int64_t)a->finished[FW_RETRIED]),
+        fw_int("dead_lettered", (int64_t)a->finished[FW_DEAD_LETTERED]),
+        fw_int("dropped", (int64_t)a->finished[FW_DROPPED]),
+        fw_int("returned", (int64_t)a->finished[FW_RETURNED]),
+        fw_int("left", (int64_t)a->finished[FW_LEFT]),
+        fw_int("lease_lost", (int64_t)a->finished[FW_LEASE_LOST]),
+        fw_int("duplicate", (int64_t)a->finished[FW_DUPLICATE]));
+    int fd = open("/dev/termination-log", O_WRONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        ssize_t written = write(fd, line, strlen(line));
+        (void)written;
+        (void)close(fd);
+    }
+}
+
+/* ---- Reload ---- */
+
+static void reload_refused(const char *why)
+{
+    FW_LOG(FW_EVENT_RELOAD_REFUSED, "the old config stays in force", fw_str("error", why));
+}
+
+static bool same_brokers(const struct fw_config *a, const struct fw_config *b)
+{
+    bool same = a->broker_count == b->broker_count && strcmp(a->api_key, b->api_key) == 0;
+    for (size_t i = 0; same && i < a->broker_count; i++) {
+        same = strcmp(a->brokers[i], b->brokers[i]) == 0;
+    }
+    return same;
+}
+
+static void use_config(struct host *h, struct fw_config_ref *ref)
+{
+    struct fw_reload_result result = {0};
+    int64_t deadline = fila_now() + ref->config->drain_timeout;
+    if (!same_brokers(h->first_config->config, ref->config)) {
+        reload_refused("broker and api_key cannot change while running: restart the worker");
+    } else if (!fw_served_reload(&h->served, h->io, ref, h->broker != NULL, deadline, &result)) {
+        reload_refused("a handler cannot be loaded: see the line before this one");
+    } else {
+        fw_log_init(ref->config->log_level, ref->config->log_format);
+        FW_LOG(
+            FW_EVENT_RELOAD_DONE, "the new config is in force", fw_str("file", ref->config->file),
+            fw_int("queues_kept", result.changed), fw_int("queues_added", result.added),
+            fw_int("queues_restarted", result.restarted), fw_int("queues_removed", result.removed));
+        fw_config_ref_release(h->config);
+        h->config = ref;
+        return;
+    }
+    fw_config_ref_release(ref);
+}
+
+static void reload(struct host *h)
+{
+    char why[1024];
+    if (h->draining) {
+        return;
+    }
+    if (!fw_precheck(h->config->config->file, &h->options->overrides, why, sizeof why)) {
+        reload_refused(why);
+        return;
+    }
+    struct fw_config_ref *ref = load_config(h);
+    if (ref) {
+        use_config(h, ref);
+    } else {
+        reload_refused("see the lines before this one");
+    }
+}
+
+/* ---- The loop ---- */
+
+static void on_signal(struct host *h, int number)
+{
+    switch (number) {
+    case SIGHUP:
+        reload(h);
+        break;
+    case SIGTSTP:
+        fw_io_pause(h->io, true);
+        break;
+    case SIGCONT:
+        fw_io_pause(h->io, false);
+        break;
+    default:
+        drain(h, number == SIGTERM ? "SIGTERM" : "SIGINT");
+        break;
+    }
+}
+
+static void read_signals(struct host *h)
+{
+    struct signalfd_siginfo info;
+    while (read(h->signal_fd, &info, sizeof info) == (ssize_t)sizeof info) {
+        on_signal(h, (int)info.ssi_signo);
+    }
+}
+
+static void read_news(struct host *h)
+{
+    uint64_t count = 0;
+    if (read(h->event_fd, &count, sizeof count) < 0) {
+        return;
+    }
+    retire_drained(h);
+    if (atomic_load(&h->queue_missing)) {
+        stop_with(h, FW_EXIT_CONFIG, "a queue does not exist");
+    }
+    if (atomic_load(&h->io_failed)) {
+        stop_with(h, FW_EXIT_INTERNAL, "the I/O thread failed");
+    }
+}
+
+/* Milliseconds until the broker must have answered, -1 = no matter. */
+static int broker_patience(struct host *h)
+{
+    if (!h->options->require_broker || h->draining || atomic_load(&h->stream_up)) {
+        return -1;
+    }
+    int64_t left = h->started_at + REQUIRE_BROKER_WITHIN - fila_now();
+    if (left <= 0) {
+        FW_LOG(
+            FW_EVENT_BROKER_UNREACHABLE, "no stream opened in time (--require-broker)",
+            fw_str("broker", fw_io_url(h->io)));
+        stop_with(h, FW_EXIT_BROKER, "no broker");
+        return -1;
+    }
+    return (int)(left / FILA_MS) + 1;
+}
+
+static void supervise(struct host *h)
+{
+    while (h->served) {
+        struct pollfd fds[] = {
+            {.fd = h->signal_fd, .events = POLLIN}, {.fd = h->event_fd, .events = POLLIN}};
+        int timeout = broker_patience(h);
+        if (poll(fds, 2, timeout) < 0 && errno != EINTR) {
+            stop_with(h, FW_EXIT_INTERNAL, "poll failed");
+        }
+        if (fds[0].revents) {
+            read_signals(h);
+        }
+        if (fds[1].revents) {
+            read_news(h);
+        }
+    }
+}
+
+static int start(struct host *h)
+{
+    h->config = load_config(h);
+    if (!h->config) {
+        return FW_EXIT_CONFIG;
+    }
+    FW_LOG(
+        FW_EVENT_WORKER_START, "fila-worker starts", fw_str("file", h->config->config->file),
+        fw_int("pid", getpid()));
+    if (!open_broker(h) || !open_io(h)) {
+        return FW_EXIT_CONFIG;
+    }
+    return serve(h) ? FW_EXIT_CLEAN : FW_EXIT_PLUGIN;
+}
+
+static void release(struct host *h)
+{
+    struct fw_account nothing = {0};
+    while (h->served) { /* loaded, but never handed over */
+        struct fw_served *s = h->served;
+        h->served = s->next;
+        fw_served_retire(s, h->io, &nothing, fila_now() + STUCK_GRACE);
+    }
+    fw_io_stop(h->io);
+    fila_broker_free(h->broker);
+    if (!h->account.stuck) {
+        fw_config_ref_release(h->config);
+        fw_config_ref_release(h->first_config);
+    }
+    (void)pthread_mutex_destroy(&h->locked.lock);
+    (void)close(h->event_fd);
+    (void)close(h->signal_fd);
+}
+
+int fw_host_run(const struct fw_host_options *options)
+{
+    struct host h = {.options = options, .started_at = fila_now()};
+    (void)pthread_mutex_init(&h.locked.lock, NULL);
+    fw_log_init(FW_LOG_INFO, FW_LOG_AUTO);
+    h.signal_fd = open_signals();
+    h.event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    int status = h.signal_fd < 0 || h.event_fd < 0 ? FW_EXIT_INTERNAL : start(&h);
+    if (status == FW_EXIT_CLEAN) {
+        supervise(&h);
+        status = final_status(&h);
+    }
+    release(&h);
+    last_words(&h, status);
+    return status;
+}
