@@ -9,23 +9,12 @@
 #define FW_HOST_H
 
 #include "config/config.h"
+#include "exit.h"
 
 struct fw_host_options {
     const char *config_path; /* NULL = looked for as conventions.md says */
     struct fw_config_overrides overrides;
     bool require_broker; /* exit 69 when no stream opens within 10 s */
-};
-
-/* Exit statuses of `run` (conventions.md). */
-enum fw_exit {
-    FW_EXIT_CLEAN = 0,
-    FW_EXIT_USAGE = 64,
-    FW_EXIT_PLUGIN = 66,
-    FW_EXIT_BROKER = 69,
-    FW_EXIT_INTERNAL = 70,
-    FW_EXIT_RETURNED = 75, /* the drain deadline passed; all left-overs were returned */
-    FW_EXIT_LEFT = 76,     /* it passed, and some could not be returned */
-    FW_EXIT_CONFIG = 78
 };
 
 /* Runs until a signal ends it. Returns the exit status; has logged everything by then. Thread:

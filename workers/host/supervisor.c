@@ -25,9 +25,10 @@ enum {
 };
 
 #define REQUIRE_BROKER_WITHIN (10 * FILA_S)
-#define STUCK_GRACE           FILA_S /* how long a stop waits for handlers that ran over the drain deadline \
-                                      */
-#define HURRY (2 * FILA_S)           /* a second TERM: this long for returning what is held */
+#define STUCK_GRACE                                                                               \
+    FILA_S                 /* how long a stop waits for handlers that ran over the drain deadline \
+                            */
+#define HURRY (2 * FILA_S) /* a second TERM: this long for returning what is held */
 
 struct host {
     const struct fw_host_options *options;
@@ -274,9 +275,9 @@ static int final_status(const struct host *h)
         return h->exit_status;
     }
     if (!h->account.cut_off && !h->account.stuck) {
-        return FW_EXIT_CLEAN;
+        return FW_EXIT_OK;
     }
-    return h->account.not_returned || h->account.stuck ? FW_EXIT_LEFT : FW_EXIT_RETURNED;
+    return h->account.not_returned || h->account.stuck ? FW_EXIT_LATE_LEFT : FW_EXIT_LATE;
 }
 
 /* The account, in one line: also where Kubernetes shows why a container ended. */
@@ -418,7 +419,7 @@ static int broker_patience(struct host *h)
         FW_LOG(
             FW_EVENT_BROKER_UNREACHABLE, "no stream opened in time (--require-broker)",
             fw_str("broker", fw_io_url(h->io)));
-        stop_with(h, FW_EXIT_BROKER, "no broker");
+        stop_with(h, FW_EXIT_UNREACHABLE, "no broker");
         return -1;
     }
     return (int)(left / FILA_MS) + 1;
@@ -454,7 +455,7 @@ static int start(struct host *h)
     if (!open_broker(h) || !open_io(h)) {
         return FW_EXIT_CONFIG;
     }
-    return serve(h) ? FW_EXIT_CLEAN : FW_EXIT_PLUGIN;
+    return serve(h) ? FW_EXIT_OK : FW_EXIT_PLUGIN;
 }
 
 static void release(struct host *h)
@@ -484,7 +485,7 @@ int fw_host_run(const struct fw_host_options *options)
     h.signal_fd = open_signals();
     h.event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     int status = h.signal_fd < 0 || h.event_fd < 0 ? FW_EXIT_INTERNAL : start(&h);
-    if (status == FW_EXIT_CLEAN) {
+    if (status == FW_EXIT_OK) {
         supervise(&h);
         status = final_status(&h);
     }

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: AGPL-3.0-or-later */
+#include "fila/broker.h"
+
+#include "cli.h"
+
+#include <getopt.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static const char HELP[] =
+    "usage: fila-worker broker [--listen HOST:PORT]\n"
+    "\n"
+    "Runs the embedded broker alone, in memory, until TERM or INT. It speaks the protocol of a Fila server (gRPC).\n"
+    "Prints one line on standard output when it serves: \"listening on HOST:PORT\".\n"
+    "\n"
+    "  --listen HOST:PORT  default 127.0.0.1:5555; port 0 takes a free one; unix:/path is a socket\n"
+    "  --idle-timeout MS   idle time after which expired leases are taken back (100)\n"
+    "  --quantum N         of the deficit round robin over fairness keys (1000)\n";
+
+enum {
+    OPT_LISTEN = 1000,
+    OPT_IDLE,
+    OPT_QUANTUM,
+    OPT_HELP
+};
+
+static const struct option OPTIONS[] = {
+    {"listen", required_argument, NULL, OPT_LISTEN},
+    {"idle-timeout", required_argument, NULL, OPT_IDLE},
+    {"quantum", required_argument, NULL, OPT_QUANTUM},
+    {"help", no_argument, NULL, OPT_HELP},
+    {NULL, 0, NULL, 0},
+};
+
+static bool number(const char *text, uint32_t max, uint32_t *ret)
+{
+    char *end = NULL;
+    unsigned long n = strtoul(text, &end, 10);
+    if (text[0] < '0' || text[0] > '9' || *end || n == 0 || n > max) {
+        return false;
+    }
+    *ret = (uint32_t)n;
+    return true;
+}
+
+static int parse(int argc, char **argv, fila_broker_options *options)
+{
+    int option = 0;
+    opterr = 0;
+    while ((option = getopt_long(argc, argv, ":", OPTIONS, NULL)) != -1) {
+        switch (option) {
+        case OPT_LISTEN:
+            options->listen = optarg;
+            break;
+        case OPT_IDLE:
+            if (!number(optarg, 3600000, &options->idle_timeout_ms)) {
+                return fw_cli_usage(
+                    "broker",
+                    "--idle-timeout \"%s\" is no number of milliseconds from 1 to 3600000", optarg);
+            }
+            break;
+        case OPT_QUANTUM:
+            if (!number(optarg, 1000000000, &options->quantum)) {
+                return fw_cli_usage(
+                    "broker", "--quantum \"%s\" is no number from 1 to 1000000000", optarg);
+            }
+            break;
+        case OPT_HELP:
+            (void)fputs(HELP, stdout);
+            return fw_cli_finish("broker", FW_EXIT_OK);
+        default:
+            return fw_cli_bad_option("broker", option, argv);
+        }
+    }
+    if (optind < argc) {
+        return fw_cli_usage("broker", "unexpected argument \"%s\"", argv[optind]);
+    }
+    return -1;
+}
+
+static void say_ready(const fila_broker_options *options, const fila_broker *broker)
+{
+    const char *colon = strrchr(options->listen, ':');
+    uint16_t port = fila_broker_port(broker);
+    if (port) {
+        (void)printf(
+            "listening on %.*s:%u\n", (int)(colon - options->listen), options->listen, port);
+    } else {
+        (void)printf("listening on %s\n", options->listen);
+    }
+    (void)fflush(stdout);
+}
+
+int fw_cli_broker(int argc, char **argv)
+{
+    fila_broker_options options = FILA_BROKER_OPTIONS_INIT;
+    fila_broker *broker = NULL;
+    fila_error error = FILA_ERROR_INIT;
+    sigset_t set;
+    int number_of_signal = 0;
+    options.listen = "127.0.0.1:5555";
+    int status = parse(argc, argv, &options);
+    if (status >= 0) {
+        return status;
+    }
+    (void)sigemptyset(&set);
+    (void)sigaddset(&set, SIGTERM);
+    (void)sigaddset(&set, SIGINT);
+    (void)pthread_sigmask(SIG_BLOCK, &set, NULL);
+    (void)signal(SIGPIPE, SIG_IGN);
+    if (fila_broker_open(&options, &broker, &error) != FILA_OK) {
+        return fw_cli_fail("broker", FW_EXIT_UNREACHABLE, "%s", error.text);
+    }
+    say_ready(&options, broker);
+    (void)sigwait(&set, &number_of_signal);
+    fila_broker_free(broker);
+    return FW_EXIT_OK;
+}

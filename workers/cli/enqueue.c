@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: AGPL-3.0-or-later */
+#include "cli.h"
+#include "connect.h"
+#include "progress.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <time.h>
+
+static const char HELP[] =
+    "usage: fila-worker enqueue QUEUE [FILE|-]... [options]\n"
+    "\n"
+    "Puts messages into a queue: each FILE is one message (none, or -, is standard input); with --lines each line is one.\n"
+    "Prints the id of each message that the broker confirmed.\n"
+    "\n"
+    "  --lines          one message a line\n"
+    "  --header K=V     a header of every message; may be repeated\n"
+    "  --file-header K  a header K with the file's name\n"
+    "  --quiet          no ids, only the count\n"
+    "  --json           one object: {\"queue\":...,\"enqueued\":N,\"failed\":N,\"ids\":[...]}\n" FW_CLI_TARGET_HELP;
+
+enum {
+    OPT_LINES = FW_OPT_FIRST_OWN,
+    OPT_HEADER,
+    OPT_FILE_HEADER,
+    OPT_QUIET
+};
+
+static const struct option OPTIONS[] = {
+    {"lines", no_argument, NULL, OPT_LINES},
+    {"header", required_argument, NULL, OPT_HEADER},
+    {"file-header", required_argument, NULL, OPT_FILE_HEADER},
+    {"quiet", no_argument, NULL, OPT_QUIET},
+    {"json", no_argument, NULL, FW_OPT_JSON},
+    {"help", no_argument, NULL, FW_OPT_HELP},
+    FW_CLI_TARGET_OPTIONS,
+    {NULL, 0, NULL, 0},
+};
+
+enum {
+    IN_FLIGHT = 64,
+    TRIES = 20
+};
+
+struct sender {
+    fila_client *client;
+    fila_view queue;
+    fila_header *headers;
+    size_t header_count; /* without the file's */
+    const char *file_header;
+    bool lines;
+    bool quiet;
+    bool json;
+    struct fw_progress progress;
+
+    struct {
+        pthread_mutex_t lock;
+        pthread_cond_t changed;
+        unsigned in_flight;
+        uint64_t confirmed;
+        uint64_t failed;
+        fila_error error; /* the first */
+    } locked;
+};
+
+/* One message under way: kept until confirmed, because the broker may refuse it for now. */
+struct parcel {
+    struct sender *sender;
+    unsigned tries;
+    size_t len;
+    char *file; /* NULL = none */
+    char payload[];
+};
+
+static void start(struct parcel *parcel);
+
+static void print_id(struct sender *s, fila_view id)
+{
+    if (s->json && !s->quiet) {
+        (void)printf("%s\"%.*s\"", s->locked.confirmed > 1 ? "," : "", (int)id.len, id.data);
+    } else if (!s->quiet) {
+        (void)printf("%.*s\n", (int)id.len, id.data);
+    }
+}
+
+static void finish(struct parcel *parcel, const fila_reply *reply, const fila_error *error)
+{
+    struct sender *s = parcel->sender;
+    (void)pthread_mutex_lock(&s->locked.lock);
+    s->locked.in_flight--;
+    if (error) {
+        if (s->locked.failed++ == 0) {
+            s->locked.error = *error;
+        }
+    } else {
+        s->locked.confirmed++;
+        print_id(s, reply->as.enqueue.message_id);
+    }
+    (void)pthread_cond_signal(&s->locked.changed);
+    (void)pthread_mutex_unlock(&s->locked.lock);
+    free(parcel->file);
+    free(parcel);
+}
+
+/* Refused unseen: the same again. Anything else of unknown outcome is not retried, it could put the
+ * message in twice. */
+static void on_reply(void *user, const fila_reply *reply, const fila_error *error)
+{
+    struct parcel *parcel = user;
+    if (error && error->code == FILA_OVERLOADED && ++parcel->tries < TRIES) {
+        struct timespec pause = {0, 5000000L * (long)parcel->tries};
+        (void)nanosleep(
+            &pause, NULL); /* holds up this client only, which is what the broker asks for */
+        start(parcel);
+        return;
+    }
+    finish(parcel, reply, error);
+}
+
+static void start(struct parcel *parcel)
+{
+    struct sender *s = parcel->sender;
+    size_t count = s->header_count;
+    fila_header headers[64];
+    memcpy(headers, s->headers, count * sizeof *headers);
+    if (s->file_header && parcel->file) {
+        headers[count++] = (fila_header){fila_view_of(s->file_header), fila_view_of(parcel->file)};
+    }
+    fila_error error = FILA_ERROR_INIT;
+    fila_request request = {
+        .call = FILA_CALL_ENQUEUE,
+        .as.enqueue =
+            {.queue = s->queue,
+             .headers = headers,
+             .header_count = count,
+             .payload = {parcel->payload, parcel->len}},
+    };
+    if (fila_call_start(s->client, &request, on_reply, parcel, &error) != FILA_OK) {
+        finish(parcel, NULL, &error);
+    }
+}
+
+static bool send_one(struct sender *s, const char *payload, size_t len, const char *file)
+{
+    struct parcel *parcel = malloc(sizeof *parcel + len);
+    if (!parcel) {
+        return false;
+    }
+    *parcel = (struct parcel){.sender = s, .len = len, .file = file ? strdup(file) : NULL};
+    if (len) {
+        memcpy(parcel->payload, payload, len);
+    }
+    (void)pthread_mutex_lock(&s->locked.lock);
+    while (s->locked.in_flight >= IN_FLIGHT) {
+        (void)pthread_cond_wait(&s->locked.changed, &s->locked.lock);
+    }
+    s->locked.in_flight++;
+    fw_progress_set(&s->progress, s->locked.confirmed);
+    bool go_on = s->locked.failed == 0;
+    (void)pthread_mutex_unlock(&s->locked.lock);
+    start(parcel);
+    return go_on;
+}
+
+static bool send_lines(struct sender *s, FILE *in, const char *name)
+{
+    char *line = NULL;
+    size_t size = 0;
+    bool ok = true;
+    for (ssize_t n = 0; ok && (n = getline(&line, &size, in)) >= 0;) {
+        size_t len = (size_t)n;
+        if (len && line[len - 1] == '\n') {
+            len--;
+        }
+        ok = send_one(s, line, len, name);
+    }
+    free(line);
+    return ok;
+}
+
+static bool send_whole(struct sender *s, FILE *in, const char *name)
+{
+    char *data = NULL;
+    size_t used = 0;
+    size_t size = 0;
+    bool ok = true;
+    for (size_t n = 1; n > 0 && ok;) {
+        if (used == size) {
+            size = size ? size * 2 : 65536;
+            char *more = realloc(data, size);
+            ok = more != NULL;
+            data = ok ? more : data;
+        }
+        n = ok ? fread(data + used, 1, size - used, in) : 0;
+        used += n;
+    }
+    ok = ok && send_one(s, data, used, name);
+    free(data);
+    return ok;
+}
+
+/* 0, or the exit status when the file cannot be read. */
+static int send_file(struct sender *s, const char *path, bool *ret_go_on)
+{
+    bool standard = strcmp(path, "-") == 0;
+    FILE *in = standard ? stdin : fopen(path, "re");
+    struct stat st;
+    if (!in) {
+        return fw_cli_fail("enqueue", FW_EXIT_PLUGIN, "%s: %s", path, strerrordesc_np(errno));
+    }
+    if (fstat(fileno(in), &st) == 0 && S_ISDIR(st.st_mode)) {
+        (void)fclose(in);
+        return fw_cli_fail("enqueue", FW_EXIT_PLUGIN, "%s is a folder", path);
+    }
+    const char *name = standard ? NULL : path;
+    *ret_go_on = s->lines ? send_lines(s, in, name) : send_whole(s, in, name);
+    bool broken = ferror(in) != 0;
+    if (!standard) {
+        (void)fclose(in);
+    }
+    return broken ? fw_cli_fail("enqueue", FW_EXIT_PLUGIN, "%s: cannot be read", path) : 0;
+}
+
+static int add_header(struct sender *s, char *text)
+{
+    char *equals = strchr(text, '=');
+    if (!equals || equals == text) {
+        return fw_cli_usage("enqueue", "--header \"%s\" is not KEY=VALUE", text);
+    }
+    if (s->header_count == 63) {
+        return fw_cli_usage("enqueue", "more than 63 headers");
+    }
+    s->headers[s->header_count++] =
+        (fila_header){{text, (size_t)(equals - text)}, fila_view_of(equals + 1)};
+    return -1;
+}
+
+static int parse(int argc, char **argv, struct sender *s, struct fw_cli_target *target)
+{
+    int option = 0;
+    opterr = 0;
+    while ((option = getopt_long(argc, argv, ":", OPTIONS, NULL)) != -1) {
+        int status = -1;
+        if (fw_cli_target_option(target, option)) {
+            continue;
+        }
+        switch (option) {
+        case OPT_LINES:
+            s->lines = true;
+            break;
+        case OPT_HEADER:
+            status = add_header(s, optarg);
+            break;
+        case OPT_FILE_HEADER:
+            s->file_header = optarg;
+            break;
+        case OPT_QUIET:
+            s->quiet = true;
+            break;
+        case FW_OPT_JSON:
+            s->json = true;
+            break;
+        case FW_OPT_HELP:
+            (void)fputs(HELP, stdout);
+            return fw_cli_finish("enqueue", FW_EXIT_OK);
+        default:
+            return fw_cli_bad_option("enqueue", option, argv);
+        }
+        if (status >= 0) {
+            return status;
+        }
+    }
+    return optind < argc ? -1 : fw_cli_usage("enqueue", "which queue?");
+}
+
+static int send_all(struct sender *s, char **files, int count)
+{
+    int status = 0;
+    bool go_on = true;
+    char *standard = "-";
+    if (count == 0) {
+        files = &standard;
+        count = 1;
+    }
+    fw_progress_start(&s->progress, "enqueued", s->lines || count == 1 ? 0 : (uint64_t)count);
+    if (s->json) {
+        (void)printf("{\"ids\":[");
+    }
+    for (int i = 0; i < count && go_on && status == 0; i++) {
+        status = send_file(s, files[i], &go_on);
+    }
+    (void)pthread_mutex_lock(&s->locked.lock);
+    while (s->locked.in_flight) {
+        (void)pthread_cond_wait(&s->locked.changed, &s->locked.lock);
+        fw_progress_set(&s->progress, s->locked.confirmed);
+    }
+    (void)pthread_mutex_unlock(&s->locked.lock);
+    fw_progress_end(&s->progress);
+    return status;
+}
+
+static int report(struct sender *s, int status)
+{
+    char what[256];
+    if (s->json) {
+        (void)printf(
+            "],\"enqueued\":%" PRIu64 ",\"failed\":%" PRIu64 "}\n", s->locked.confirmed,
+            s->locked.failed);
+    } else if (s->quiet) {
+        (void)printf("%" PRIu64 "\n", s->locked.confirmed);
+    }
+    if (status == 0 && s->locked.failed) {
+        (void)snprintf(
+            what, sizeof what, "queue \"%.*s\": %" PRIu64 " confirmed, %" PRIu64 " not; the first",
+            (int)(s->queue.len < 100 ? s->queue.len : 100), s->queue.data, s->locked.confirmed,
+            s->locked.failed);
+        status = fw_cli_call_failed("enqueue", what, &s->locked.error);
+    }
+    return fw_cli_finish("enqueue", status);
+}
+
+int fw_cli_enqueue(int argc, char **argv)
+{
+    fila_header headers[64];
+    struct fw_cli_target target = {0};
+    struct sender s = {.headers = headers};
+    int status = parse(argc, argv, &s, &target);
+    if (status >= 0) {
+        return status;
+    }
+    s.queue = fila_view_of(argv[optind]);
+    status = fw_cli_connect("enqueue", &target, &s.client);
+    if (status) {
+        return status;
+    }
+    (void)pthread_mutex_init(&s.locked.lock, NULL);
+    (void)pthread_cond_init(&s.locked.changed, NULL);
+    status = send_all(&s, argv + optind + 1, argc - optind - 1);
+    status = report(&s, status);
+    fila_client_free(s.client);
+    (void)pthread_cond_destroy(&s.locked.changed);
+    (void)pthread_mutex_destroy(&s.locked.lock);
+    return status;
+}
