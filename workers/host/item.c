@@ -14,7 +14,11 @@ struct fw_item_chunk {
 
 static void release(struct fw_item *item)
 {
-    fila_message_free(item->message);
+    if (item->job.message) {
+        fw_job_free_message(&item->job);
+    } else {
+        fila_message_free(item->message);
+    }
     free(item->job.reason);
     free(item->copy_headers);
     item->message = NULL;

@@ -169,7 +169,7 @@ void fw_queue_done(struct fw_job *job)
     struct fw_queue *q = item->queue;
     item->ran_ns = job->verdict.ended - job->verdict.started;
     if (item->used_by & FW_ITEM_HELD) {
-        if (job->verdict.kind != FW_ACK) {
+        if (job->verdict.kind != FW_ACK && job->verdict.cause != FW_CAUSE_NONE) {
             log_failure(q, item);
         }
         item->used_by &= ~(unsigned)FW_ITEM_RUNNING;

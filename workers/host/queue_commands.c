@@ -278,7 +278,9 @@ static void carry_out(struct fw_queue *q, const struct fw_command *c)
         stop_stream(q, c);
         break;
     case FW_COMMAND_PROBE:
-        fw_executor_probe(q->executor, on_probed, q);
+        if (!fw_executor_probe(q->executor, on_probed, q)) {
+            fw_delivery_probed(q->engine, q->clock, false);
+        }
         break;
     case FW_COMMAND_NOTICE:
         notice(q, c);

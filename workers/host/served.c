@@ -29,19 +29,70 @@ void fw_config_ref_release(struct fw_config_ref *ref)
 
 /* ---- One queue ---- */
 
-static void refused(const struct fw_queue_config *config, const fila_error *error)
+static void refused(
+    const struct fw_queue_config *config,
+    const char *key,
+    unsigned line,
+    const char *why)
 {
     FW_LOG(
         FW_EVENT_PLUGIN_REFUSED, "the handler cannot be used", fw_str("queue", config->queue),
         fw_str("handler", config->handler_plugin), fw_str("file", config->file),
-        fw_int("line", config->line), fw_str("error", error->text));
+        fw_int("line", line ? line : config->line), fw_str("key", key), fw_str("error", why));
 }
 
 static void unload(struct fw_served *served)
 {
-    fw_plugin_close(served->plugin);
+    fw_plugin_free(served->plugin);
+    fw_plugin_close(served->file);
     fw_config_ref_release(served->ref);
     free(served);
+}
+
+static fila_status bind(struct fw_served *served, fila_error *error)
+{
+    const struct fw_config *all = served->ref->config;
+    const struct fw_queue_config *config = served->config;
+    struct fw_plugin_problems problems = {0};
+    struct fw_plugin_binding binding = {
+        .options = config->handler_options,
+        .option_count = config->handler_option_count,
+        .secret_variables = all->secret_variables,
+        .secret_variable_count = all->secret_variable_count,
+    };
+    fila_status status = fw_plugin_bind(served->file, &binding, &served->plugin, &problems);
+    for (size_t i = 0; i < problems.count; i++) {
+        const struct fw_diagnostic *d = &problems.items[i];
+        refused(config, d->key, d->line, d->text);
+    }
+    fw_plugin_problems_free(&problems);
+    if (status != FILA_OK) {
+        (void)fila_fail(error, status, "its options are wrong: %s", fila_status_name(status));
+    }
+    return status;
+}
+
+static fila_status load(
+    struct fw_served *served,
+    struct fw_io *io,
+    bool own_broker,
+    fila_error *error)
+{
+    fila_status status = fw_plugin_open(served->config->handler_plugin, &served->file, error);
+    if (status == FILA_OK) {
+        status = bind(served, error);
+    }
+    if (status == FILA_OK) {
+        struct fw_queue_options options = {
+            .config = served->config,
+            .broker = fw_io_url(io),
+            .plugin = served->plugin,
+            .done = fw_io_done_list(io),
+            .create = own_broker,
+        };
+        status = fw_queue_new(&options, &served->queue, error);
+    }
+    return status;
 }
 
 struct fw_served *fw_served_load(
@@ -53,29 +104,14 @@ struct fw_served *fw_served_load(
     fila_error error = FILA_ERROR_INIT;
     struct fw_served *served = calloc(1, sizeof *served);
     if (!served) {
-        (void)fila_fail(&error, FILA_NO_MEMORY, "no memory");
-        refused(config, &error);
+        refused(config, "", 0, "no memory");
         return NULL;
     }
     served->config = config;
     served->ref = ref;
     ref->users++;
-    fila_status status = fw_plugin_open(config->handler_plugin, &served->plugin, &error);
-    if (status == FILA_OK) {
-        status = fw_plugin_bind(served->plugin, config, ref->config, &error);
-    }
-    if (status == FILA_OK) {
-        struct fw_queue_options options = {
-            .config = config,
-            .broker = fw_io_url(io),
-            .plugin = served->plugin,
-            .done = fw_io_done_list(io),
-            .create = own_broker,
-        };
-        status = fw_queue_new(&options, &served->queue, &error);
-    }
-    if (status != FILA_OK) {
-        refused(config, &error);
+    if (load(served, io, own_broker, &error) != FILA_OK) {
+        refused(config, "handler", 0, error.text);
         unload(served);
         return NULL;
     }
@@ -148,7 +184,7 @@ static bool same_handler(const struct fw_queue_config *a, const struct fw_queue_
 static struct fw_served *find_same(struct fw_served *list, const struct fw_queue_config *config)
 {
     for (struct fw_served *s = list; s; s = s->next) {
-        if (s->state == FW_SERVED_ACTIVE && s->config->queue && same_handler(s->config, config)) {
+        if (s->state == FW_SERVED_ACTIVE && same_handler(s->config, config)) {
             return s;
         }
     }

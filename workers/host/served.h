@@ -23,6 +23,7 @@ enum fw_served_state {
 struct fw_served {
     struct fw_served *next;
     struct fw_queue *queue;
+    struct fw_plugin_file *file;
     struct fw_plugin *plugin;
     const struct fw_queue_config *config;
     struct fw_config_ref *ref;

@@ -277,7 +277,7 @@ static int final_status(const struct host *h)
     if (!h->account.cut_off && !h->account.stuck) {
         return FW_EXIT_OK;
     }
-    return h->account.not_returned || h->account.stuck ? FW_EXIT_LATE_LEFT : FW_EXIT_LATE;
+    return h->account.not_returned ? FW_EXIT_LATE_LEFT : FW_EXIT_LATE;
 }
 
 /* The account, in one line: also where Kubernetes shows why a container ended. */
@@ -468,10 +468,8 @@ static void release(struct host *h)
     }
     fw_io_stop(h->io);
     fila_broker_free(h->broker);
-    if (!h->account.stuck) {
-        fw_config_ref_release(h->config);
-        fw_config_ref_release(h->first_config);
-    }
+    fw_config_ref_release(h->config);
+    fw_config_ref_release(h->first_config);
     (void)pthread_mutex_destroy(&h->locked.lock);
     (void)close(h->event_fd);
     (void)close(h->signal_fd);
