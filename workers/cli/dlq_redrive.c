@@ -23,7 +23,6 @@ struct redrive {
     struct fw_dlq *dlq;
     uint64_t done;    /* our copies, published and acked */
     uint64_t foreign; /* moved by the broker: put back into the DLQ for Redrive */
-    uint64_t doubled; /* published, but the ack was not confirmed: the copy may show up again */
 };
 
 static bool is_copy(const fila_message *m)
@@ -92,7 +91,6 @@ static int one(struct redrive *r, const fila_message *m)
         return fw_cli_call_failed("dlq", r->dlq->parent, &error);
     }
     if (fila_ack(r->dlq->client, queue, id, &error) != FILA_OK) {
-        r->doubled++;
         return fw_cli_call_failed(
             "dlq", "published, but not taken out of the dead-letter queue", &error);
     }
@@ -159,9 +157,14 @@ int fw_dlq_redrive(struct fw_dlq *dlq)
         status = broker_redrive(&r);
     }
     if (dlq->json) {
-        (void)printf(
-            "{\"queue\":\"%s\",\"redriven\":%" PRIu64 ",\"waiting\":%" PRIu64 "}\n", dlq->parent,
-            r.done, waiting);
+        json_t *line = json_pack(
+            "{s:s,s:I,s:I}", "queue", dlq->parent, "redriven", (json_int_t)r.done, "waiting",
+            (json_int_t)waiting);
+        if (line) {
+            (void)json_dumpf(line, stdout, JSON_COMPACT);
+            (void)putchar('\n');
+        }
+        json_decref(line);
     } else {
         (void)printf(
             "%" PRIu64 " of %" PRIu64 " put back into \"%s\"\n", r.done, waiting, dlq->parent);

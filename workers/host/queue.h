@@ -64,8 +64,8 @@ FILA_NODISCARD fila_status fw_queue_new(
     fila_error *reterr);
 
 /* Stops the executor, waiting until `deadline`; supervisor, after `drained` or before the I/O
- * thread ever had it. False: a handler is stuck; its thread is abandoned, and the queue must stay
- * allocated. */
+ * thread ever had it. False: a handler is stuck; its thread is abandoned, and its plugin must
+ * stay. */
 FILA_NODISCARD bool fw_queue_stop(struct fw_queue *queue, int64_t deadline);
 /* After fw_queue_stop and a fw_io_sync (results may still have been on the done list). Takes NULL.
  */
