@@ -216,7 +216,7 @@ static void stream_down(void *user, struct fw_queue *queue, const fila_error *wh
         (why->code != FILA_UNAVAILABLE && why->code != FILA_TIMEOUT)) {
         return;
     }
-    for (const struct fw_queue *q = io->queues; q; q = *fw_queue_link((struct fw_queue *)q)) {
+    for (struct fw_queue *q = io->queues; q; q = *fw_queue_link(q)) {
         if (fw_queue_stats(q).streams_up) {
             return;
         }
