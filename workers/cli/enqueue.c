@@ -281,7 +281,8 @@ static int send_all(struct sender *s, char **files, int count)
 {
     int status = 0;
     bool go_on = true;
-    char *standard = "-";
+    static char standard_input[] = "-";
+    char *standard = standard_input;
     if (count == 0) {
         files = &standard;
         count = 1;

@@ -15,8 +15,6 @@
 
 #define LIMIT (10 * FILA_S)
 
-extern char **environ;
-
 /* argv for the child; *ret_texts owns the made-up words. NULL without memory. */
 static char **command_line(const char *path, const struct fw_config_overrides *o)
 {

@@ -152,13 +152,22 @@ static void log_finish(
     if (!fw_log_enabled(fw_event_level(row->event))) {
         return;
     }
-    FW_LOG(
-        row->event, row->text, fw_str("queue", q->config->queue),
+    struct fw_field fields[8] = {
+        fw_str("queue", q->config->queue),
         fw_str("handler", q->config->handler_plugin),
-        fw_text("message_id", fila_message_id(item->message)), fw_int("attempt", c->attempt),
-        fw_str("outcome", fw_outcome_name(c->outcome)), fw_str("cause", fw_cause_name(c->cause)),
-        fw_str("error", item->job.reason ? item->job.reason : ""),
-        fw_int("duration_ms", item->ran_ns / FILA_MS));
+        fw_text("message_id", fila_message_id(item->message)),
+        fw_str("outcome", fw_outcome_name(c->outcome)),
+    };
+    size_t count = 4;
+    if (item->job.attempt) {
+        fields[count++] = fw_int("attempt", item->job.attempt);
+        fields[count++] = fw_int("duration_ms", item->ran_ns / FILA_MS);
+    }
+    if (c->cause != FW_CAUSE_NONE) {
+        fields[count++] = fw_str("cause", fw_cause_name(c->cause));
+        fields[count++] = fw_str("error", item->job.reason ? item->job.reason : "");
+    }
+    fw_log(row->event, fields, count, "%s", row->text);
 }
 
 static void finish(struct fw_queue *q, const struct fw_command *c)
