@@ -14,10 +14,6 @@ struct verb {
 
 static const struct verb VERBS[] = {
     {"run", fw_cli_run, "consume the queues of a config file (the default)"},
-    {"check", fw_cli_check, "say what is wrong with a config file"},
-    {"explain", fw_cli_explain, "show a config as understood, with where each value comes from"},
-    {"handlers", fw_cli_handlers, "list the shipped handlers, or one's options"},
-    {"try", fw_cli_try, "put one message through a handler, without a broker"},
     {"broker", fw_cli_broker, "run the embedded broker alone"},
     {"enqueue", fw_cli_enqueue, "put messages into a queue"},
     {"queue", fw_cli_queue, "ls, create, delete, stats"},
