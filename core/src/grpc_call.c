@@ -381,20 +381,15 @@ static void report_reply(struct fg_call *c)
 static void explain(struct fg_call *c)
 {
     struct fg_transport *t = c->transport;
-    bool sent = fg_was_sent(t, c->call);
-    long long ms = (long long)((t->now - c->submitted_at) / FILA_MS);
     if (c->status == GRPC_STATUS_CANCELLED && c->cancel == FG_OVERDUE) {
         (void)fila_fail(
-            c->error, FILA_TIMEOUT, "%s %s within %lld ms",
-            sent ? "no answer from" : "no connection to", t->address.name, ms);
+            c->error, FILA_TIMEOUT, "no answer from %s within %lld ms", t->address.name,
+            (long long)((t->now - c->submitted_at) / FILA_MS));
     } else if (c->status == GRPC_STATUS_CANCELLED && c->cancel == FG_CLOSING) {
         (void)fila_fail(
             c->error, FILA_CLOSED, "the connection was closed before %s answered", t->address.name);
     } else {
-        fg_explain(t, c->method, c->status, &c->details, sent, c->error);
-    }
-    if (!sent) {
-        c->error->outcome_unknown = false;
+        fg_explain(t, c->method, c->call, c->status, &c->details, c->error);
     }
 }
 

@@ -206,18 +206,18 @@ void fg_woke(struct fg_tag *tag, bool ok);
 
 /* ---- grpc_status.c ---- */
 
-/* Whether `call` was ever handed to a connection. Only meaningful once it has ended, or is about to
- * be cancelled: gRPC names a call's peer as soon as a connection takes it, and the channel's target
- * before that. */
-bool fg_was_sent(const struct fg_transport *transport, grpc_call *call);
-
-/* Fills *ret_error with what gRPC's `status` means for `method`, in words for people. */
+/* Fills *ret_error with what `status`, with which `call` of `method` ended, means, in words for
+ * people. outcome_unknown is cleared when the call certainly never reached the broker: gRPC says
+ * that it found no connection for it (it looks for one only once, as retries are off) and names no
+ * peer, which it does as soon as one has answered. All else counts as sent, also a call that was
+ * cancelled while gRPC was still connecting: that cannot be told from one whose connection is just
+ * going. */
 void fg_explain(
     const struct fg_transport *transport,
     fila_call method,
+    grpc_call *call,
     grpc_status_code status,
     const grpc_slice *details,
-    bool sent,
     fila_error *ret_error);
 
 /* Makes FILA_NOT_LEADER of an answer 14 that came with the metadata x-fila-leader-addr. */

@@ -30,17 +30,30 @@ static const char *const BREAKING[] = {
     "ping timeout",         "No route to host",         "Network is unreachable",
 };
 
-bool fg_was_sent(const struct fg_transport *transport, grpc_call *call)
-{
-    char *peer = grpc_call_get_peer(call);
-    bool sent = !peer || strcmp(peer, transport->address.target) != 0;
-    gpr_free(peer);
-    return sent;
-}
-
 static fila_view view_of(const grpc_slice *slice)
 {
     return (fila_view){(const char *)GRPC_SLICE_START_PTR(*slice), GRPC_SLICE_LENGTH(*slice)};
+}
+
+/* What C core says of a call for which it has found no connection. */
+static const char *const UNCONNECTED[] = {
+    "failed to connect to all addresses",
+    "DNS resolution failed",
+    "empty address list",
+};
+
+static bool was_sent(const struct fg_transport *transport, grpc_call *call, fila_view text)
+{
+    bool unconnected = false;
+    for (size_t i = 0; i < sizeof UNCONNECTED / sizeof *UNCONNECTED; i++) {
+        size_t len = strlen(UNCONNECTED[i]);
+        unconnected = unconnected ||
+                      (text.len >= len && memcmp(text.data, UNCONNECTED[i], len) == 0);
+    }
+    char *peer = unconnected ? grpc_call_get_peer(call) : NULL;
+    bool sent = !peer || strcmp(peer, transport->address.target) != 0;
+    gpr_free(peer);
+    return sent;
 }
 
 static bool contains(fila_view text, const char *part)
@@ -116,13 +129,13 @@ static void clean(char *text)
 void fg_explain(
     const struct fg_transport *transport,
     fila_call method,
+    grpc_call *call,
     grpc_status_code status,
     const grpc_slice *details,
-    bool sent,
     fila_error *ret_error)
 {
     fila_view text = view_of(details);
-    if (status == GRPC_STATUS_UNAVAILABLE && !sent) {
+    if (status == GRPC_STATUS_UNAVAILABLE && !was_sent(transport, call, text)) {
         no_connection(transport, text, ret_error);
     } else if (status == GRPC_STATUS_UNAVAILABLE && broke(text)) {
         (void)fila_fail(

@@ -52,8 +52,7 @@ static void explain_end(struct fg_stream *s, fila_error *ret_why)
     if (s->own_end.code != FILA_OK) {
         *ret_why = s->own_end;
     } else if (s->status != GRPC_STATUS_OK) {
-        bool sent = fg_was_sent(t, s->call);
-        fg_explain(t, FILA_CALL_CONSUME, s->status, &s->details, sent, ret_why);
+        fg_explain(t, FILA_CALL_CONSUME, s->call, s->status, &s->details, ret_why);
         fg_read_leader(&s->trail, ret_why);
     }
 }

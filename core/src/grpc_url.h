@@ -11,8 +11,8 @@
 
 struct fg_address {
     /* For gRPC: "dns:///HOST:PORT", "ipv4:///A.B.C.D:PORT", "ipv6:///[A]:PORT" or "unix:///PATH".
-     * Always with three slashes, so that it differs from the peer name that gRPC gives a connected
-     * call: see fg_was_sent. */
+     * Always with three slashes, so that it differs from the peer name that gRPC gives a call that
+     * was answered: see fg_explain. */
     char target[512];
     char name[300]; /* for people: "HOST:PORT", "[A]:PORT" or "unix:/PATH" */
 };

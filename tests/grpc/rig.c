@@ -74,7 +74,7 @@ static void on_ended(void *user, const fila_error *why)
 void watch_open(struct fila_transport *t, struct watch *w, uint32_t credits)
 {
     static const struct fila_stream_events events = {on_opened, on_message, on_ended};
-    struct fila_stream_params params = {.events = &events, .user = w};
+    struct fila_stream_params params = {.window = w->window, .events = &events, .user = w};
     params.queue = fila_view_of("orders");
     if (t->ops->open_stream(t, &params, &w->stream, &w->why)) {
         (void)fprintf(stderr, "open_stream: %s\n", w->why.text);

@@ -12,6 +12,7 @@
 
 /* What a stream told. */
 struct watch {
+    uint32_t window; /* set before watch_open; 0 = the transport's */
     struct fila_stream *stream;
     unsigned opened;
     unsigned messages;

@@ -156,6 +156,7 @@ static void write_on(struct call *c)
         return;
     }
     if (c->next < c->script.count * rounds) {
+        (void)usleep(c->script.delay_ms * 1000);
         c->reply = buffer_of(c->script.messages[c->next++ % c->script.count]);
         grpc_op op = {.op = GRPC_OP_SEND_MESSAGE, .data.send_message.send_message = c->reply};
         start(c, &op, 1, &c->wrote);
@@ -166,16 +167,23 @@ static void write_on(struct call *c)
     }
     c->over = true;
     grpc_slice text = grpc_slice_from_copied_string(c->script.text ? c->script.text : "");
-    grpc_op op = {.op = GRPC_OP_SEND_STATUS_FROM_SERVER};
-    op.data.send_status_from_server.status = (grpc_status_code)c->script.status;
-    op.data.send_status_from_server.status_details = &text;
+    /* Both in one batch and nothing between them: gRPC makes it trailers alone. */
+    grpc_op ops[2] = {
+        {.op = GRPC_OP_SEND_INITIAL_METADATA}, {.op = GRPC_OP_SEND_STATUS_FROM_SERVER}};
+    grpc_op *op = &ops[1];
+    op->data.send_status_from_server.status = (grpc_status_code)c->script.status;
+    op->data.send_status_from_server.status_details = &text;
     if (c->script.leader) {
         c->leader.key = grpc_slice_from_static_string("x-fila-leader-addr");
         c->leader.value = grpc_slice_from_static_string(c->script.leader);
-        op.data.send_status_from_server.trailing_metadata_count = 1;
-        op.data.send_status_from_server.trailing_metadata = &c->leader;
+        op->data.send_status_from_server.trailing_metadata_count = 1;
+        op->data.send_status_from_server.trailing_metadata = &c->leader;
     }
-    start(c, &op, 1, &c->wrote);
+    if (c->script.no_headers) {
+        start(c, ops, 2, &c->wrote);
+    } else {
+        start(c, op, 1, &c->wrote);
+    }
     grpc_slice_unref(text);
 }
 

@@ -29,8 +29,9 @@ struct stub_answer {
 struct stub_stream {
     const fila_view *messages; /* bytes of ConsumeResponses; must outlive the stub */
     size_t count;
-    size_t rounds; /* how often they are sent; 0 = once */
-    bool end;      /* then end it with: */
+    size_t rounds;     /* how often they are sent; 0 = once */
+    unsigned delay_ms; /* before each message */
+    bool end;          /* then end it with: */
     int status;
     const char *text;
     const char *leader; /* trailing metadata x-fila-leader-addr */
