@@ -111,11 +111,12 @@ struct fg_stream {
     grpc_status_code status;
     grpc_slice details;
     uint32_t credits;
-    uint32_t pending;  /* batches that gRPC has not finished */
-    int64_t asked_at;  /* when the stream was asked for */
-    int64_t posted_at; /* when the pending receive was posted */
-    bool receiving;    /* a receive is pending */
-    bool headers_came; /* and `opened` is still to be told, unless the stream ended with them */
+    uint32_t pending;   /* batches that gRPC has not finished */
+    int64_t asked_at;   /* when the stream was asked for */
+    int64_t posted_at;  /* when the pending receive was posted */
+    int64_t headers_at; /* when the headers came */
+    int64_t tell_at;    /* when `opened` is to be told, unless the stream has ended by then */
+    bool receiving;     /* a receive is pending */
     bool told_opened;
     bool stopped;       /* by this side: no more is read */
     bool dropping;      /* and nothing is handed out any more */
@@ -162,6 +163,7 @@ struct fg_transport {
     struct fila_unary *failed_unaries;
 
     struct fg_stream *streams;
+    int64_t next_telling; /* no stream's tell_at is before this */
 };
 
 /* ---- grpc_channel.c ---- */
@@ -194,7 +196,7 @@ fila_status fg_open_stream(
 void fg_grant(struct fila_stream *stream, uint32_t credits);
 void fg_stop_stream(struct fila_stream *stream);
 void fg_cancel_stream(struct fila_stream *stream);
-/* Tells `opened` for streams whose headers came in this run, and that did not end with them. */
+/* Tells `opened` where it is due. */
 void fg_streams_tell_opened(struct fg_transport *transport);
 void fg_streams_close(struct fg_transport *transport);
 

@@ -63,7 +63,7 @@ static int64_t least(int64_t a, int64_t b)
 static grpc_event wait_for(struct fg_transport *t, int64_t until, bool owed)
 {
     grpc_event event = {.type = GRPC_QUEUE_TIMEOUT};
-    int64_t limit = least(until, t->next_deadline);
+    int64_t limit = least(until, least(t->next_deadline, t->next_telling));
     atomic_store(&t->sleeping, true);
     do {
         bool stay = !owed && !atomic_load(&t->woken);
@@ -94,9 +94,7 @@ bool fg_run(struct fila_transport *transport, int64_t until)
         }
         event = look(t, t->now, t->now);
     }
-    if (event.type == GRPC_QUEUE_TIMEOUT) {
-        fg_streams_tell_opened(t);
-    }
+    fg_streams_tell_opened(t);
     fg_calls_expire(t);
     (void)fg_calls_report(t);
     (void)atomic_exchange(&t->woken, false);

@@ -14,6 +14,9 @@
 /* How long after an absence of this thread a receive that was posted before it may still bring
  * something old. */
 #define AFTER_LAPSE (100 * FILA_MS)
+/* gRPC does not tell headers from a refusal that came without any; but then the end follows at
+ * once. */
+#define REFUSAL_TIME (2 * FILA_MS)
 
 static struct fg_stream *self(struct fila_stream *stream)
 {
@@ -44,6 +47,13 @@ static void stop(struct fg_stream *s)
     if (!s->over) {
         (void)grpc_call_cancel(s->call, NULL);
     }
+}
+
+/* What came is bad: nothing behind it is looked at. */
+static void fail(struct fg_stream *s)
+{
+    s->dropping = true;
+    stop(s);
 }
 
 static void explain_end(struct fg_stream *s, fila_error *ret_why)
@@ -99,9 +109,11 @@ static void post_receive(struct fg_stream *s, int64_t now)
 static void tell_opened(struct fg_stream *s)
 {
     struct fg_transport *t = transport_of(s);
+    s->tell_at = FILA_NEVER;
     if (!s->told_opened && !s->dropping) {
+        int64_t at = s->headers_at ? s->headers_at : t->now;
         s->told_opened = true;
-        s->events->opened(s->user, t->lapsed_at > s->asked_at ? s->asked_at : t->now);
+        s->events->opened(s->user, t->lapsed_at > s->asked_at ? s->asked_at : at);
     }
 }
 
@@ -152,11 +164,11 @@ static void deliver(struct fg_stream *s, grpc_byte_buffer *buffer, int64_t poste
         (void)fila_fail(
             &s->own_end, FILA_TOO_LARGE, "a message of %zu bytes is over the receive limit of %u",
             size, t->receive_limit);
-        stop(s);
+        fail(s);
         return;
     }
     if (read_message(buffer, &message, &s->own_end)) {
-        stop(s);
+        fail(s);
         return;
     }
     if (!message) { /* an empty frame */
@@ -201,7 +213,12 @@ static void on_accepted(struct fg_tag *tag, bool ok)
     struct fg_stream *s = (struct fg_stream *)((char *)tag - offsetof(struct fg_stream, accepted));
     grpc_byte_buffer_destroy(s->request);
     s->request = NULL;
-    s->headers_came = ok;
+    if (ok && !s->told_opened) {
+        struct fg_transport *t = transport_of(s);
+        s->headers_at = t->now;
+        s->tell_at = t->now + REFUSAL_TIME;
+        t->next_telling = s->tell_at < t->next_telling ? s->tell_at : t->next_telling;
+    }
     leave(s);
 }
 
@@ -265,6 +282,7 @@ fila_status fg_open_stream(
     s->user = params->user;
     s->own_end = (fila_error)FILA_ERROR_INIT;
     s->asked_at = fila_now();
+    s->tell_at = FILA_NEVER;
     s->request = fg_encode(&request, size);
     grpc_metadata_array_init(&s->head);
     grpc_metadata_array_init(&s->trail);
@@ -283,13 +301,20 @@ fila_status fg_open_stream(
     return FILA_OK;
 }
 
-void fg_streams_tell_opened(struct fg_transport *transport)
+void fg_streams_tell_opened(struct fg_transport *t)
 {
-    for (struct fg_stream *s = transport->streams, *next = NULL; s; s = next) {
-        next = s->next;
-        if (s->headers_came && !s->over) {
-            s->headers_came = false;
+    if (t->now < t->next_telling) {
+        return;
+    }
+    t->next_telling = FILA_NEVER;
+    for (struct fg_stream *s = t->streams; s; s = s->next) {
+        if (s->over) {
+            continue;
+        }
+        if (s->tell_at <= t->now) {
             tell_opened(s);
+        } else if (s->tell_at < t->next_telling) {
+            t->next_telling = s->tell_at;
         }
     }
 }

@@ -181,6 +181,7 @@ static fila_status fg_open(
     t->address = address;
     t->now = fila_now();
     t->next_deadline = FILA_NEVER;
+    t->next_telling = FILA_NEVER;
     t->finished.last = &t->finished.first;
     for (int k = 0; k < FG_CLASSES; k++) {
         t->waiting[k].last = &t->waiting[k].first;

@@ -162,7 +162,7 @@ Test(streams, a_message_over_the_limit_ends_the_stream_and_says_its_size)
     s.t = rig_open(&options);
     watch_open(s.t, s.w, 10);
     cr_assert(rig_until(s.t, &s.w->ended, 1, 10000));
-    cr_expect_eq(s.w->messages, 1);
+    cr_expect_eq(s.w->messages, 1, "%u", s.w->messages);
     cr_expect_eq(s.w->why.code, FILA_TOO_LARGE);
     char text[100];
     (void)snprintf(
