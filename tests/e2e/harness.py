@@ -86,7 +86,7 @@ class Child:
     """A process in a group of its own, with its output collected."""
 
     def __init__(self, name, command, cwd, environment, stdin=None):
-        self.name, self.command = name, command
+        self.name, self.command, self.signalled = name, command, False
         self.changed = threading.Condition()
         self.started = time.monotonic()
         self.process = subprocess.Popen(command, cwd=cwd, env=environment, stdin=stdin or subprocess.DEVNULL,
@@ -102,6 +102,7 @@ class Child:
         return self.process.poll() is None
 
     def signal(self, number):
+        self.signalled = True
         self.process.send_signal(number)
 
     def wait(self, seconds, status=None):
@@ -345,9 +346,12 @@ class Bench:
         """Asks again and again, at a pace that leaves the machine to the others."""
         limit, pause = Deadline(seconds), 0.02
         while True:
+            gone = [c.name for c in self.children if isinstance(c, Worker) and not c.signalled and not c.running()]
             answer = ask()
             if good(answer):
                 return answer
+            if gone:
+                raise Failed("waited for %s; it is %r, and %s has ended" % (what, answer, ", ".join(gone)))
             if limit.over():
                 raise Failed("waited %g s for %s; it is %r" % (limit.seconds, what, answer))
             threading.Event().wait(min(pause, limit.left()))

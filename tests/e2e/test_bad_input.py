@@ -40,12 +40,17 @@ def whole_text(events):
     return "\n".join(" ".join("%s=%s" % (k, v) for k, v in e.items()) for e in events)
 
 
+def said(what, patterns, text):
+    """Every pattern matches: what is wrong, with the key, the value and the accepted range."""
+    for pattern in (patterns,) if isinstance(patterns, str) else patterns or ():
+        expect_match(what, pattern, text)
+
+
 def check_event(row, worker):
     if row.event:
         found = worker.events(row.event)
         expect(found, "no %s; logged: %s", row.event, whole_text(worker.log()))
-        if row.text:
-            expect_match(row.event, row.text, whole_text(found))
+        said(row.event, row.text, whole_text(found))
 
 
 # ---- config, plugin: `run` must end at once ----
@@ -61,8 +66,7 @@ def play_config(bench, row):
     if row.given is not None:  # `check` must say the same
         out, err = bench.cli("check", status=None, **row.more.get("environment", {}))
         expect_equal("exit status of check", bench.status, row.outcome)
-        if row.text and row.kind == "config":
-            expect_match("check", row.text, out + err)
+        said("check", row.text, out + err)
 
 
 def play_plugin(bench, row):
@@ -166,25 +170,29 @@ def talk_noise(_, connection):
 
 def play_broker(bench, row):
     bench.broker = "grpc://127.0.0.1:%d" % row.given(bench)
-    config = GOOD.replace("grpc://127.0.0.1:1", bench.broker)
-    worker = bench.start_worker(config, name=row.name)
+    config = ('broker = "%s";\nqueues = ( { queue = "q"; handler = { plugin = "%s"; }; } );\n'
+              % (bench.broker, plugin(bench, "verdicts")))
+    strict = bench.start_worker(config, "--require-broker", name=row.name + " (required)")
+    worker = bench.start_worker(None, name=row.name)
     worker.wait_event(row.event, 30)
     check_event(row, worker)
     expect(worker.running(), "the worker gave up")
     expect_equal("received", worker.stop(10)["received"], 0)
-    strict = bench.start_worker(None, "--require-broker", name=row.name + " (required)")
-    strict.wait(30, row.outcome)
     out, err = bench.cli("queue", "ls", status=None, seconds=40)
     expect_equal("exit status of `queue ls`", bench.status, 69)
     expect(err.strip(), "`queue ls` failed without a word")
+
+    def required():
+        strict.wait(30, row.outcome)
+    return required
 
 
 # ---- queue: it is not there ----
 
 def play_queue(bench, row):
     name = row.name.replace(" ", "-")
-    config = ('broker = "%s";\nqueues = ( { queue = "%s"; missing_queue = "%s"; visibility_timeout = "5s"; %s } );\n'
-              % (bench.broker, name, row.given, HANDLER))
+    config = ('broker = "%s";\nqueues = ( { queue = "%s"; missing_queue = "%s"; visibility_timeout = "5s";\n'
+              '  handler = { plugin = "%s"; }; } );\n' % (bench.broker, name, row.given, plugin(bench, "verdicts")))
     worker = bench.start_worker(config, name=row.name)
     worker.wait_event(row.event)
     check_event(row, worker)
@@ -193,7 +201,7 @@ def play_queue(bench, row):
         return
     if row.given == "wait":
         bench.create_queue(name)
-    bench.cli("enqueue", name, "-", data="late")
+    bench.cli("enqueue", name, "-", data="ack me")
     worker.wait_event("MESSAGE-DONE", 30)
     expect_equal("acked", worker.stop()["acked"], 1)
 
@@ -275,8 +283,7 @@ def play_cli(bench, row):
     arguments, data = row.given
     out, err = bench.cli(*arguments, status=None, data=data)
     expect_equal("exit status of `%s`" % " ".join(arguments)[:80], bench.status, row.outcome)
-    if row.text:
-        expect_match("what it said", row.text, out + err)
+    said("what it said", row.text, out + err)
 
 
 PLAY = {"config": play_config, "plugin": play_plugin, "broker": play_broker, "queue": play_queue,
@@ -289,35 +296,42 @@ MANY_HEADERS = [("h%05d" % i, "v%d" % i) for i in range(10000)]
 ROWS = [
     # ---- kind, name, what goes in, exact outcome, event, text
     Row("config", "no file", None, 78, "CONFIG-INVALID", "no config file"),
-    Row("config", "empty file", "", 78, "CONFIG-INVALID", "queues"),
-    Row("config", "unclosed string", GOOD.replace('"q"', '"q'), 78, "CONFIG-INVALID", r"line|:2"),
-    Row("config", "missing semicolon", GOOD.replace(":1\";", ":1\"\n"), 78, "CONFIG-INVALID", "syntax|expected"),
-    Row("config", "trailing comma", GOOD.replace("} );", "}, );"), 78, "CONFIG-INVALID", "comma"),
-    Row("config", "byte order mark", b"\xef\xbb\xbf" + GOOD.encode(), 78, "CONFIG-INVALID", "BOM|byte.order mark"),
-    Row("config", "unknown key", GOOD.replace("broker", "brokr"), 78, "CONFIG-INVALID", "brokr.*broker"),
+    Row("config", "empty file", "", 78, "CONFIG-INVALID", ("queues", "no queue to consume")),
+    Row("config", "unclosed string", GOOD.replace('"q"', '"q'), 78, "CONFIG-INVALID", ("syntax error", "2")),
+    Row("config", "text after the end", GOOD + "}", 78, "CONFIG-INVALID", ("syntax error", "3", r"\}")),
+    Row("config", "trailing comma", GOOD.replace("} );", "}, );"), 78, "CONFIG-INVALID", "remove this comma"),
+    Row("config", "byte order mark", b"\xef\xbb\xbf" + GOOD.encode(), 78, "CONFIG-INVALID", "byte-order mark"),
+    Row("config", "unknown key", GOOD.replace("broker", "brokr"), 78, "CONFIG-INVALID",
+        ("brokr", 'did you mean "broker"')),
     Row("config", "unknown key of a queue", in_queue("concurency = 2;"), 78, "CONFIG-INVALID",
-        "concurency.*concurrency"),
-    Row("config", "wrong type", in_queue('concurrency = "many";'), 78, "CONFIG-INVALID", "concurrency"),
-    Row("config", "out of range", in_queue("streams = 65;"), 78, "CONFIG-INVALID", "streams.*65.*1 to 64"),
+        (r"queues\[0\]\.concurency", 'did you mean "concurrency"')),
+    Row("config", "wrong type", in_queue('concurrency = "many";'), 78, "CONFIG-INVALID",
+        (r"queues\[0\]\.concurrency", '"many" is not a whole number')),
+    Row("config", "out of range", in_queue("streams = 65;"), 78, "CONFIG-INVALID",
+        (r"queues\[0\]\.streams", "65 is out of range: 1 to 64")),
     Row("config", "duration without unit", in_queue("visibility_timeout = 30;"), 78, "CONFIG-INVALID",
-        "visibility_timeout.*(unit|30s)"),
+        (r"queues\[0\]\.visibility_timeout", '30 has no unit: write "30s"')),
     Row("config", "size without unit", in_queue("prefetch_bytes = 1000000;"), 78, "CONFIG-INVALID",
-        "prefetch_bytes.*(unit|MiB)"),
+        (r"queues\[0\]\.prefetch_bytes", "1000000 has no unit")),
     Row("config", "unknown choice", in_queue('dead_letter = "trash";'), 78, "CONFIG-INVALID",
-        "trash.*worker.*broker.*drop.*none"),
+        (r"queues\[0\]\.dead_letter", '"trash" is not one of "worker", "broker", "drop" or "none"')),
     Row("config", "timeout over the lease", in_queue('visibility_timeout = "10s"; timeout = "10s";'), 78,
-        "CONFIG-INVALID", "timeout.*visibility_timeout|visibility_timeout.*timeout"),
-    Row("config", "number over 32 bits", in_queue("concurrency = 4294967297;"), 78, "CONFIG-INVALID", "concurrency"),
+        "CONFIG-INVALID", (r"queues\[0\]\.timeout", r"timeout \(10s\).*less than visibility_timeout \(10s\)")),
+    Row("config", "number over 32 bits", in_queue("concurrency = 4294967297;"), 78, "CONFIG-INVALID",
+        "4294967297 does not fit 32 bits"),
     Row("config", "unset variable", GOOD.replace("127.0.0.1:1", "${NOT_SET:?give the broker}"), 78, "CONFIG-INVALID",
-        "NOT_SET.*give the broker"),
+        "NOT_SET: give the broker"),
     Row("config", "missing secret file", 'api_key = "${file:/nonexistent/key}";\n' + GOOD, 78, "CONFIG-INVALID",
-        "/nonexistent/key"),
-    Row("config", "no handler", GOOD.replace(HANDLER, ""), 78, "CONFIG-INVALID", "handler"),
-    Row("config", "no plugin", GOOD.replace('plugin = "exec";', ""), 78, "CONFIG-INVALID", "plugin"),
-    Row("config", "libconfig's own include", '@include "more.cfg"\n' + GOOD, 78, "CONFIG-INVALID", "include"),
-    Row("config", "unknown scheme", GOOD.replace("grpc:", "amqp:"), 78, "CONFIG-INVALID", "amqp"),
-    Row("config", "environment out of range", GOOD, 78, "CONFIG-INVALID", "FILA_WORKER_DRAIN_TIMEOUT|drain_timeout",
-        environment={"FILA_WORKER_DRAIN_TIMEOUT": "soon"}),
+        ("api_key", "cannot read /nonexistent/key")),
+    Row("config", "no handler", GOOD.replace(HANDLER, ""), 78, "CONFIG-INVALID",
+        (r"queues\[0\]", "`handler` is missing")),
+    Row("config", "no plugin", GOOD.replace('plugin = "exec";', ""), 78, "CONFIG-INVALID",
+        (r"queues\[0\]\.handler", "plugin is missing")),
+    Row("config", "libconfig's own include", '@include "more.cfg"\n' + GOOD, 78, "CONFIG-INVALID", "@include"),
+    Row("config", "unknown scheme", GOOD.replace("grpc:", "amqp:"), 78, "CONFIG-INVALID",
+        '"amqp://127.0.0.1:1" is no broker'),
+    Row("config", "environment out of range", GOOD, 78, "CONFIG-INVALID",
+        ("FILA_WORKER_DRAIN_TIMEOUT", '"soon" is not a duration'), environment={"FILA_WORKER_DRAIN_TIMEOUT": "soon"}),
 
     Row("plugin", "unknown name", 'plugin = "exek";', 66, "PLUGIN-REFUSED", "exek"),
     Row("plugin", "missing file", 'plugin = "./nothing.so";', 66, "PLUGIN-REFUSED", "nothing.so"),
@@ -339,15 +353,17 @@ ROWS = [
         "PLUGIN-REFUSED", "comand.*command"),
     Row("plugin", "missing option", 'plugin = "exec";', 66, "PLUGIN-REFUSED", "command"),
 
-    Row("broker", "nothing listens", nothing_there, 69, "BROKER-UNREACHABLE", "127.0.0.1"),
-    Row("broker", "an HTTP 1 server", listening(talk_http1), 69, "BROKER-REFUSES", "127.0.0.1"),
-    Row("broker", "a TLS server", listening(talk_tls), 69, "BROKER-REFUSES", "127.0.0.1"),
-    Row("broker", "another protocol", listening(talk_noise), 69, "BROKER-REFUSES", "127.0.0.1"),
+    Row("broker", "nothing listens", nothing_there, 69, "BROKER-UNREACHABLE", "Connection refused"),
+    Row("broker", "an HTTP 1 server", listening(talk_http1), 69, "BROKER-UNREACHABLE",
+        "does not speak HTTP/2: an HTTP/1 server, or no Fila broker"),
+    Row("broker", "a TLS server", listening(talk_tls), 69, "BROKER-UNREACHABLE",
+        "hung up before HTTP/2 began: a TLS port, or no Fila broker"),
+    Row("broker", "another protocol", listening(talk_noise), 69, "BROKER-UNREACHABLE", "does not speak HTTP/2"),
     Row("broker", "a port that says nothing", listening(talk_not), 69, "BROKER-UNREACHABLE", "127.0.0.1"),
 
     Row("queue", "missing and waited for", "wait", "goes on", "QUEUE-MISSING", "missing-and-waited-for"),
     Row("queue", "missing and created", "create", "goes on", "QUEUE-CREATED", "missing-and-created"),
-    Row("queue", "missing and that is fatal", "fail", 69, "QUEUE-MISSING", "missing-and-that-is-fatal"),
+    Row("queue", "missing and that is fatal", "fail", 78, "QUEUE-MISSING", "missing-and-that-is-fatal"),
 
     Row("message", "empty payload", (b"", []), "dead_lettered", "HANDLER-VERDICT"),
     Row("message", "binary payload", (b"bytes 6\n\x00\x01\xfe\xff\x00\n", []), "acked", "MESSAGE-DONE"),
@@ -375,9 +391,9 @@ ROWS = [
     Row("cli", "message over 4 MiB", (["enqueue", "some", "-"], b"x" * (FOUR_MIB + 1)), 1, text="4194304|4 MiB"),
     Row("cli", "enqueue to a missing queue", (["enqueue", "no-such-queue", "-"], b"x"), 1, text="no-such-queue"),
     Row("cli", "stats of a missing queue", (["queue", "stats", "no-such-queue"], None), 1, text="no-such-queue"),
-    Row("cli", "queue name over 64 KiB", (["queue", "create", "n" * 70000], None), 1, text="65,?535"),
-    Row("cli", "lease under a second", (["queue", "create", "short", "--visibility-timeout", "999ms"], None), 64,
-        text="1s|1000"),
+    Row("cli", "queue name over 64 KiB", (["queue", "create", "n" * 70000], None), 1, text="70000 bytes, at most 65531"),
+    Row("cli", "lease under a second", (["queue", "create", "short", "--visibility-timeout", "999ms"], None), 1,
+        text="1000|1 ?s"),
     Row("cli", "unreadable file", (["enqueue", "some", "/nonexistent/file"], None), 66, text="/nonexistent/file"),
     Row("cli", "unknown verb", (["consume"], None), 64, text="consume"),
     Row("cli", "unknown option", (["run", "--frobnicate"], None), 64, text="frobnicate"),
@@ -394,18 +410,25 @@ def player(kind):
         if kind in NEEDS_BROKER:
             bench.start_broker()
             bench.create_queue("some")
-        for row in rows:
-            keep = len(bench.children)
-            try:
-                PLAY[kind](bench, row)
-                print("PASS %s: %s" % (kind, row.name), flush=True)
-            except Failed as why:
-                print("FAIL %s: %s: %s" % (kind, row.name, why), flush=True)
-                print("\n".join(child.transcript() for child in bench.children[keep:]), flush=True)
-                failed.append(row.name)
-            for child in bench.children[keep:]:
-                child.kill()
-            del bench.children[keep:]
+        steps = [(row, lambda row=row: PLAY[kind](bench, row)) for row in rows]
+        while steps:  # a step may leave another for later: what only takes time goes on beside the others
+            later = []
+            for row, step in steps:
+                before = len(bench.children)
+                try:
+                    rest = step()
+                    if rest:
+                        later.append((row, rest))
+                        continue
+                    print("PASS %s: %s" % (kind, row.name), flush=True)
+                except Failed as why:
+                    print("FAIL %s: %s: %s" % (kind, row.name, why), flush=True)
+                    print("\n".join(child.transcript() for child in bench.children[before:]), flush=True)
+                    failed.append(row.name)
+                for child in bench.children[before:]:
+                    child.kill()
+                del bench.children[before:]
+            steps = later
         expect_equal("rows that failed, of %d" % len(rows), failed, [])
     return play
 
