@@ -5,6 +5,7 @@
 
 #include <arpa/inet.h>
 #include <stdio.h>
+#include <strings.h>
 #include <sys/un.h>
 
 #define SCHEME       "grpc://"
@@ -154,7 +155,7 @@ fila_status fg_address_parse(const char *url, struct fg_address *ret_address, fi
         [HOST_NAME] = "dns", [HOST_IPV4] = "ipv4", [HOST_IPV6] = "ipv6"};
     fila_view rest = {0}, host = {0}, port_text = {0};
     bool has_port = false;
-    if (!url || strncmp(url, SCHEME, sizeof SCHEME - 1) != 0) {
+    if (!url || strncasecmp(url, SCHEME, sizeof SCHEME - 1) != 0) {
         return fila_fail(
             reterr, FILA_INVALID_ARGUMENT, "URL \"%s\" does not begin with " SCHEME "; " FORMS,
             url ? url : "");

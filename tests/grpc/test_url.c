@@ -19,6 +19,7 @@ Test(url, good_ones)
         const char *name;
     } rows[] = {
         {"grpc://localhost:5555", "dns:///localhost:5555", "localhost:5555"},
+        {"GRPC://localhost:5555", "dns:///localhost:5555", "localhost:5555"},
         {"grpc://localhost", "dns:///localhost:5555", "localhost:5555"},
         {"grpc://fila-0.fila.svc:1/", "dns:///fila-0.fila.svc:1", "fila-0.fila.svc:1"},
         {"grpc://my_host:65535", "dns:///my_host:65535", "my_host:65535"},
