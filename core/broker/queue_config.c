@@ -135,7 +135,8 @@ static fila_status set_throttle(
         if (!bucket) {
             return FILA_NO_MEMORY;
         }
-        *bucket = (struct fq_bucket){.tokens = burst, .filled_at = now, .name_len = name.len};
+        *bucket = (struct fq_bucket){
+            .tokens = burst, .burst = burst, .filled_at = now, .name_len = name.len};
         memcpy(bucket->name, name.data, name.len);
         fb_table_insert(
             &engine->buckets, &bucket->by_name, fb_hash(engine->hash_seed, name.data, name.len));
