@@ -441,7 +441,7 @@ Test(A7, headers_are_a_map_and_the_last_of_equal_keys_stays)
     static const size_t counts[] = {2, 5, 32, 33, 64};
     for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
         struct rig *rig = rig_open();
-        char values[64][8];
+        char values[64][24];
         fila_header headers[64];
         struct fq_enqueue in = {fila_view_of("q"), headers, counts[i], fila_view_of("")};
         struct fq_delivery delivery;
