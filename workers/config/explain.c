@@ -67,16 +67,11 @@ static const char *quoted(struct fw_arena *arena, const char *text)
     return copy;
 }
 
-static const char *quoted_list(
-    struct fw_arena *arena,
-    const char *const *texts,
-    size_t count,
-    bool is_quoted)
+static const char *quoted_list(struct fw_arena *arena, const char *const *texts, size_t count)
 {
     const char *list = "(";
     for (size_t i = 0; i < count; i++) {
-        list = fw_arena_print(
-            arena, "%s%s%s", list, i ? ", " : " ", is_quoted ? quoted(arena, texts[i]) : texts[i]);
+        list = fw_arena_print(arena, "%s%s%s", list, i ? ", " : " ", quoted(arena, texts[i]));
     }
     return fw_arena_print(arena, "%s )", list);
 }
@@ -104,8 +99,8 @@ static void print_handler(const struct view *v, const struct fw_queue_config *qu
         v->out, "%*splugin = %s;\n", inner.indent, "", quoted(v->arena, queue->handler_plugin));
     for (size_t i = 0; i < queue->handler_option_count; i++) {
         const struct fw_handler_option *o = &queue->handler_options[i];
-        const char *value = o->is_secret ? "\"***\""
-                            : o->is_list ? quoted_list(v->arena, o->values, o->count, o->is_string)
+        const char *value = o->is_secret   ? "\"***\""
+                            : o->is_list   ? quoted_list(v->arena, o->values, o->count)
                             : o->is_string ? quoted(v->arena, o->values[0])
                                            : o->values[0];
         line(&inner, o->name, value, fw_arena_print(v->arena, "%s:%u", o->file, o->line));
@@ -118,7 +113,7 @@ static const char *value_of(const struct view *v, const struct fw_property *row)
     if (row->kind == FW_KIND_URLS) {
         return v->config->broker_count == 1
                    ? quoted(v->arena, v->config->brokers[0])
-                   : quoted_list(v->arena, v->config->brokers, v->config->broker_count, true);
+                   : quoted_list(v->arena, v->config->brokers, v->config->broker_count);
     }
     const char *text = fw_value_text(v->arena, row, v->object);
     text = row->flags & FW_PROPERTY_SECRET ? masked(text) : text;
@@ -206,7 +201,7 @@ static json_t *json_text(struct fw_arena *arena, const char *text)
 static json_t *json_option_value(const struct view *v, const struct fw_handler_option *o, size_t i)
 {
     const char *text = o->values[i];
-    if (o->is_secret || o->is_string) {
+    if (o->is_secret || o->is_string || o->is_list) { /* a list is one of texts, however written */
         return json_text(v->arena, o->is_secret ? masked(text) : text);
     }
     if (strcmp(text, "true") == 0 || strcmp(text, "false") == 0) {
