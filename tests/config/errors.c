@@ -302,6 +302,19 @@ static const struct config_row RELATIONS[] = {
      "1:43 error queues[0].retry.max: retry.first = 1s is over retry.max = 500ms\n"},
     {"breaker's pauses", QWITH("breaker = { probe = \"10min\"; };"),
      "1:47 error queues[0].breaker.probe: breaker.probe = 10min is over breaker.max = 2min\n"},
+    {"timeout that does not fit the visibility timeout", QWITH("timeout = \"29s\";"),
+     "1:37 error queues[0].timeout: timeout (29s) + margin (1500ms) + slack (1s) must be less than "
+     "visibility_timeout (30s): at most timeout = \"27499ms\", or at least visibility_timeout = "
+     "\"31579ms\" passes\n"},
+    {"visibility timeout that does not fit the timeout",
+     QWITH("visibility_timeout = \"5s\"; timeout = \"5s\";"),
+     "1:64 error queues[0].timeout: timeout (5s) + margin (500ms) + slack (625ms) must be less than "
+     "visibility_timeout (5s): at most timeout = \"3874ms\", or at least visibility_timeout = "
+     "\"6452ms\" passes\n"},
+    {"prefetch under the concurrency", QWITH("prefetch = 3; concurrency = 8;"),
+     "1:38 error queues[0].prefetch: prefetch, at least the larger of concurrency and streams, (3) "
+     "must be from 8 to 1000000\n"},
+    {"a default prefetch that suits the streams", QWITH("concurrency = 1; streams = 9;"), ""},
     {"a queue that is its own dead-letter queue", QWITH("dead_letter_queue = \"a\";"),
      "1:47 error queues[0].dead_letter_queue: a queue cannot be its own dead-letter queue: a message "
      "that never works would go round for ever\n"},

@@ -145,10 +145,11 @@ Test(format, colour)
 Test(format, long_lines_are_cut_at_a_character)
 {
     static const char *const units[] = {"x", "\u00e9", "\u20ac", "\033", "\""};
+    static const size_t written[] = {1, 2, 3, 6, 2}; /* bytes of each in the line */
     static char value[3 * 4200];
     for (size_t u = 0; u < sizeof units / sizeof *units; u++) {
         size_t unit = strlen(units[u]);
-        for (size_t n = 500; n < 4200; n++) {
+        for (size_t n = 3800 / written[u]; n < 4200 / written[u]; n++) {
             char buffer[FW_LOG_LINE_SIZE + 1];
             for (size_t i = 0; i < n; i++) {
                 memcpy(value + i * unit, units[u], unit);

@@ -71,7 +71,7 @@ static bool is_number(enum fw_token_kind kind)
 
 static bool is_adjacent(const struct fw_token *first, const struct fw_token *second)
 {
-    return first->start + first->len == second->start;
+    return first->start && first->start + first->len == second->start;
 }
 
 static char closing(char sign)
@@ -304,6 +304,15 @@ static bool parse_string(struct parser *p)
     return true;
 }
 
+static bool take_scalar(struct parser *p)
+{
+    if (!check_item(p)) {
+        return false;
+    }
+    advance(p);
+    return true;
+}
+
 static bool parse_items(struct parser *p);
 static bool parse_settings(struct parser *p);
 
@@ -348,17 +357,10 @@ static bool parse_value(struct parser *p)
         return check_item(p) && parse_string(p);
     case FW_TOKEN_INTEGER:
     case FW_TOKEN_INTEGER64:
-        if (!fits(p)) {
-            return false;
-        }
-        /* fall through */
+        return fits(p) && take_scalar(p);
     case FW_TOKEN_FLOAT:
     case FW_TOKEN_BOOL:
-        if (!check_item(p)) {
-            return false;
-        }
-        advance(p);
-        return true;
+        return take_scalar(p);
     case FW_TOKEN_SIGN:
         if (p->token.sign == '{' && !in_array) {
             return enter(p) && parse_settings(p);

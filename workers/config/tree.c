@@ -83,23 +83,14 @@ static void set_number(
     config_setting_t *setting)
 {
     bool is_float = config_setting_type(setting) == CONFIG_TYPE_FLOAT;
-    switch (target->row->kind) {
-    case FW_KIND_DURATION:
-    case FW_KIND_SIZE: /* says which unit is missing */
+    enum fw_kind kind = target->row->kind;
+    if (kind == FW_KIND_DURATION || kind == FW_KIND_SIZE) { /* says which unit is missing */
         fw_value_set_text(loader, target, raw_text(loader, setting));
-        return;
-    case FW_KIND_COUNT:
-    case FW_KIND_REAL:
-        if (is_float && target->row->kind == FW_KIND_REAL) {
-            fw_value_set_real(loader, target, config_setting_get_float(setting));
-            return;
-        }
-        if (!is_float) {
-            fw_value_set_integer(loader, target, config_setting_get_int64(setting));
-            return;
-        }
-        /* fall through */
-    default:
+    } else if (is_float && kind == FW_KIND_REAL) {
+        fw_value_set_real(loader, target, config_setting_get_float(setting));
+    } else if (!is_float && (kind == FW_KIND_COUNT || kind == FW_KIND_REAL)) {
+        fw_value_set_integer(loader, target, config_setting_get_int64(setting));
+    } else {
         wrong_type(loader, setting, target->key, target->row);
     }
 }

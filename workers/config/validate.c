@@ -273,20 +273,23 @@ static void check_scripts(const struct scope *s, const struct fw_queue_config *q
     }
 }
 
-/* The one place that asks the delivery engine whether it can work with these numbers. */
+/* The one place that asks the delivery engine whether it can work with these numbers. Its text
+ * starts with the key that it is about; of several, what the user wrote is blamed. */
 static void check_delivery(const struct scope *s, const struct fw_queue_config *q)
 {
-#ifdef FW_HAVE_DELIVERY
     struct fw_delivery_config config = fw_config_delivery(q);
+    const char *path = "visibility_timeout";
     char text[512];
-    if (fw_delivery_config_problem(&config, text, sizeof text)) {
-        const char *path = is_given(s, "timeout") ? "timeout" : "visibility_timeout";
-        ERROR(s, path, "%s", text);
+    if (!fw_delivery_config_problem(&config, text, sizeof text)) {
+        return;
     }
-#else
-    (void)s;
-    (void)q;
-#endif
+    for (size_t i = 0; i < fw_queue_table.count; i++) {
+        const char *name = fw_queue_table.rows[i].path;
+        if (strncmp(text, name, strlen(name)) == 0 && is_given(s, name)) {
+            path = name;
+        }
+    }
+    ERROR(s, path, "%s", text);
 }
 
 static void resolve(struct fw_queue_config *q, uint32_t cpus)
@@ -296,6 +299,7 @@ static void resolve(struct fw_queue_config *q, uint32_t cpus)
     }
     if (q->prefetch == 0) {
         q->prefetch = 2 * q->concurrency > 4 ? 2 * q->concurrency : 4;
+        q->prefetch = q->prefetch > q->streams ? q->prefetch : q->streams;
     }
     if (q->timeout == 0) {
         q->timeout = q->visibility_timeout / 2;
