@@ -1,24 +1,25 @@
 /* SPDX-License-Identifier: AGPL-3.0-or-later */
 #include "server.h"
 
-static struct server_call *take_all(struct fb_server *server)
+static struct server_call *take(struct fb_server *server)
 {
     pthread_mutex_lock(&server->inbox.lock);
-    struct server_call *first = server->inbox.first;
-    server->inbox.first = NULL;
-    server->inbox.last = &server->inbox.first;
-    for (struct server_call *call = first; call; call = call->next) {
+    struct server_call *call = server->inbox.first;
+    if (call) {
         call->in_inbox = false;
+        server->inbox.first = call->next;
+    }
+    if (!server->inbox.first) {
+        server->inbox.last = &server->inbox.first;
     }
     pthread_mutex_unlock(&server->inbox.lock);
-    return first;
+    return call;
 }
 
 static void on_wake(void *owner, bool ok)
 {
     (void)ok;
-    for (struct server_call *call = take_all(owner), *next; call; call = next) {
-        next = call->next;
+    for (struct server_call *call; (call = take(owner));) {
         if (call->stream) {
             server_stream_wake(call->stream);
         } else {
@@ -43,13 +44,15 @@ void server_inbox_put(struct server_call *call)
 {
     struct fb_server *server = call->server;
     pthread_mutex_lock(&server->inbox.lock);
-    bool was_empty = !server->inbox.first;
-    call->next = NULL;
-    call->in_inbox = true;
-    *server->inbox.last = call;
-    server->inbox.last = &call->next;
-    if (was_empty) {
-        server_batch(call, NULL, 0, &server->on_wake);
+    if (!call->in_inbox) { /* a stream's end may be told while its messages still are */
+        bool was_empty = !server->inbox.first;
+        call->next = NULL;
+        call->in_inbox = true;
+        *server->inbox.last = call;
+        server->inbox.last = &call->next;
+        if (was_empty) {
+            server_batch(call, NULL, 0, &server->on_wake);
+        }
     }
     pthread_mutex_unlock(&server->inbox.lock);
 }

@@ -404,6 +404,11 @@ size_t fake_held(struct fila_broker *fake)
     return count_of(fake, &fake->held_count);
 }
 
+size_t fake_outstanding(struct fila_broker *fake)
+{
+    return count_of(fake, &fake->outstanding);
+}
+
 size_t fake_consumers(struct fila_broker *fake)
 {
     return count_of(fake, &fake->consumer_count);

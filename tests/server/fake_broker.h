@@ -33,6 +33,7 @@ void fake_push(struct fila_broker *fake, const char *queue, size_t count, size_t
 /* Ends all streams of `queue` behind the messages that they have. */
 void fake_end(struct fila_broker *fake, const char *queue, const fila_error *how);
 bool fake_wait_consumers(struct fila_broker *fake, size_t count); /* false after 10 s */
+size_t fake_outstanding(struct fila_broker *fake);                /* taken, not released */
 size_t fake_consumers(struct fila_broker *fake);
 size_t fake_taken(struct fila_broker *fake); /* messages taken so far */
 bool fake_wait_outstanding(struct fila_broker *fake, size_t count);
