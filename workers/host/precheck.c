@@ -59,7 +59,8 @@ static pid_t spawn(char **argv, int out)
     }
     if (posix_spawnattr_init(&attributes) == 0) {
         (void)posix_spawnattr_setsigmask(&attributes, &none);
-        (void)posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
+        /* A group of its own: signals meant for the worker's group are not for the check. */
+        (void)posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP);
         if (posix_spawn_file_actions_adddup2(&actions, out, STDERR_FILENO) == 0 &&
             posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0) ==
                 0 &&

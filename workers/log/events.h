@@ -51,7 +51,8 @@
     X(MESSAGE_DONE, "MESSAGE-DONE", DEBUG, "A message was handled and acked.", "None.")             \
     X(MESSAGE_FAILED, "MESSAGE-FAILED", WARN,                                                       \
       "A try failed; the line says why and when the next one is.", "See the reason.")               \
-    X(MESSAGE_RETURNED, "MESSAGE-RETURNED", DEBUG, "A message went back to the broker, or to its lease.", "None.")     \
+    X(MESSAGE_RETURNED, "MESSAGE-RETURNED", DEBUG,                                                  \
+      "A message went back to the broker, or to its lease.", "None.")                               \
     X(MESSAGE_DEAD, "MESSAGE-DEAD", ERROR, "A message was dead-lettered.",                          \
       "`fila-worker dlq show QUEUE`.")                                                              \
     X(MESSAGE_DROPPED, "MESSAGE-DROPPED", WARN,                                                     \
@@ -79,7 +80,7 @@
       "The path needs a larger flow-control window; the stream reopens with it.", "None.")          \
     X(VT_SHORT, "VT-SHORT", ERROR, "The queue's visibility timeout is shorter than configured.",    \
       "Set visibility_timeout to the queue's own.")                                                 \
-    X(RETRY_SPLIT, "RETRY-SPLIT", WARN,                                                             \
+    X(RETRY_SPLIT, "RETRY-SPLIT", INFO,                                                             \
       "Tries and backoffs do not fit one lease: other replicas will share them.",                   \
       "See the value in the line.")                                                                 \
     X(BREAKER_OPEN, "BREAKER-OPEN", ERROR,                                                          \
