@@ -151,6 +151,7 @@ fila_status fila_call_wait(
 
 /* ---- Short forms ---- */
 
+/* NOLINTNEXTLINE(readability-function-size): what makes up a message */
 fila_status fila_enqueue(
     fila_client *client,
     fila_view queue,

@@ -76,7 +76,7 @@ fila_status fila_transport_open(
     struct fila_transport **ret_transport,
     fila_error *reterr)
 {
-    fila_client_options all;
+    fila_client_options all = FILA_CLIENT_OPTIONS_INIT;
     fila_status status = fila_client_options_complete(options, &all, reterr);
     if (status) {
         return status;

@@ -33,30 +33,50 @@ static pb_problem check_text(fila_view text)
     return text.len && memchr(text.data, 0, text.len) ? "a text field has a zero byte" : NULL;
 }
 
-static pb_problem check(const ProtobufCMessageDescriptor *type, fila_view bytes)
+/* Messages inside messages: the contract has two levels. */
+#define MOST_LEVELS 4
+
+struct level {
+    const ProtobufCMessageDescriptor *type;
+    struct pb_reader reader;
+};
+
+/* Checks the next field; one that is a message is pushed as a level of its own. */
+static pb_problem check_field(struct level *levels, size_t *depth)
 {
-    struct pb_reader reader = pb_read_view(bytes);
+    struct level *level = &levels[*depth - 1];
     struct pb_field field = {0};
-    while (reader.at < reader.end) {
-        pb_problem problem = pb_next(&reader, &field);
-        if (problem) {
-            return problem;
+    pb_problem problem = pb_next(&level->reader, &field);
+    if (problem || (field.tag & 7) != PB_BYTES) {
+        return problem;
+    }
+    const ProtobufCFieldDescriptor *known =
+        protobuf_c_message_descriptor_get_field(level->type, PB_NUMBER(field.tag));
+    if (known && known->type == PROTOBUF_C_TYPE_STRING) {
+        return check_text(field.bytes);
+    }
+    if (known && known->type == PROTOBUF_C_TYPE_MESSAGE) {
+        if (*depth == MOST_LEVELS) {
+            return "messages are nested too deeply";
         }
-        const ProtobufCFieldDescriptor *known =
-            protobuf_c_message_descriptor_get_field(type, PB_NUMBER(field.tag));
-        if (known && (field.tag & 7) == PB_BYTES) {
-            if (known->type == PROTOBUF_C_TYPE_STRING) {
-                problem = check_text(field.bytes);
-            } else if (known->type == PROTOBUF_C_TYPE_MESSAGE) {
-                problem =
-                    check(known->descriptor, field.bytes); /* as deep as the .proto, no more */
-            }
-        }
-        if (problem) {
-            return problem;
-        }
+        levels[(*depth)++] = (struct level){known->descriptor, pb_read_view(field.bytes)};
     }
     return NULL;
+}
+
+static pb_problem check(const ProtobufCMessageDescriptor *type, fila_view bytes)
+{
+    struct level levels[MOST_LEVELS] = {{type, pb_read_view(bytes)}};
+    size_t depth = 1;
+    pb_problem problem = NULL;
+    while (depth && !problem) {
+        if (levels[depth - 1].reader.at == levels[depth - 1].reader.end) {
+            depth--;
+        } else {
+            problem = check_field(levels, &depth);
+        }
+    }
+    return problem;
 }
 
 fila_status fila_rare_read(
