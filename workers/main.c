@@ -14,6 +14,8 @@ struct verb {
 
 static const struct verb VERBS[] = {
     {"run", fw_cli_run, "consume the queues of a config file (the default)"},
+    {"check", fw_cli_check, "say what is wrong with a config file"},
+    {"explain", fw_cli_explain, "print a config as understood, and where each value comes from"},
     {"broker", fw_cli_broker, "run the embedded broker alone"},
     {"enqueue", fw_cli_enqueue, "put messages into a queue"},
     {"queue", fw_cli_queue, "ls, create, delete, stats"},

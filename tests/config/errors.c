@@ -334,6 +334,10 @@ static const struct config_row RELATIONS[] = {
      "on_failure script counts\n"},
     {"scripts that are not used", QWITH("on_failure_script = \"x\";"),
      "1:47 warning queues[0].on_failure_script: has no effect without missing_queue = \"create\"\n"},
+    {"a queue to be created with a lease that no broker gives",
+     QWITH("missing_queue = \"create\"; visibility_timeout = \"500ms\";"),
+     "1:73 error queues[0].visibility_timeout: 500ms: with missing_queue = \"create\" it must be at "
+     "least 1s, the least that a broker gives a queue\n"},
     {"scripts that are used", QWITH("missing_queue = \"create\"; on_failure_script = \"x\";"), ""},
     {"one queue twice",
      "queues = ( { queue = \"a\"; handler = { plugin = \"log\"; }; },\n"

@@ -329,3 +329,16 @@ bool fw_config_explain(FILE *out, const struct fw_config *config, bool json)
     fw_arena_free(&arena);
     return ok;
 }
+
+void fw_config_mask(struct fw_config *config, size_t queue, const char *option)
+{
+    const struct fw_queue_config *q = &config->queues[queue];
+    struct fw_handler_option *options = NULL;
+    memcpy(
+        &options, &q->handler_options, sizeof options); /* the config's own, and not yet shared */
+    for (size_t i = 0; i < q->handler_option_count; i++) {
+        if (strcmp(options[i].name, option) == 0) {
+            options[i].is_secret = true;
+        }
+    }
+}

@@ -273,6 +273,21 @@ static void check_scripts(const struct scope *s, const struct fw_queue_config *q
     }
 }
 
+/* What the broker asks of a queue that is to be created. */
+static void check_creation(const struct scope *s, const struct fw_queue_config *q)
+{
+    char text[FW_UNIT_TEXT_SIZE];
+    if (q->missing_queue == FW_MISSING_CREATE && q->visibility_timeout < FILA_S) {
+        fw_format_duration(q->visibility_timeout, text);
+        ERROR(
+            s, "visibility_timeout",
+            "%s: with missing_queue = \"create\" it must be at least 1s, the least that a broker "
+            "gives a queue",
+            text);
+    }
+    check_scripts(s, q);
+}
+
 /* The one place that asks the delivery engine whether it can work with these numbers. Its text
  * starts with the key that it is about; of several, what the user wrote is blamed. */
 static void check_delivery(const struct scope *s, const struct fw_queue_config *q)
@@ -325,7 +340,7 @@ static void check_queue(struct fw_loader *loader, size_t index, uint32_t cpus)
     check_order(&scope, "retry.first", q->retry_first, "retry.max", q->retry_max);
     check_order(&scope, "breaker.probe", q->breaker_probe, "breaker.max", q->breaker_max);
     check_dead_letter(&scope, q);
-    check_scripts(&scope, q);
+    check_creation(&scope, q);
     resolve(q, cpus);
     if (loader->report->errors == errors) {
         check_delivery(&scope, q);
