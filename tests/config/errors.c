@@ -47,6 +47,11 @@ static const struct config_row SYNTAX[] = {
      "2:10 error : the text that starts here is never closed: a quote is missing\n"},
     {"a quote too many", "broker = \"grpc://x:1\"\";\n" Q,
      "1:10 error : the text that starts here is not closed on its line: a quote is missing\n"},
+    {"text that is not closed, all on one line",
+     "queues = ( { queue = \"a; handler = { plugin = \"log\"; level = \"info\"; }; } );",
+     "1:22 error : a quote is missing in or after the text that starts here\n"},
+    {"the same, with a path after it", "state_dir = \"a; broker = \"grpc://x:1\";\n" Q,
+     "1:13 error : a quote is missing in or after the text that starts here\n"},
     {"text over lines is not blamed for what comes later", HWITH("script = \"one\n two\"; x = 5s;"),
      "2:12 error : text is written in quotes: \"5s\" (a number with a unit is text)\n"},
     {"comment that is never closed", Q "\n  /* broker\n",
@@ -336,7 +341,7 @@ static const struct config_row RELATIONS[] = {
      "1:47 warning queues[0].on_failure_script: has no effect without missing_queue = \"create\"\n"},
     {"a queue to be created with a lease that no broker gives",
      QWITH("missing_queue = \"create\"; visibility_timeout = \"500ms\";"),
-     "1:73 error queues[0].visibility_timeout: 500ms: with missing_queue = \"create\" it must be at "
+     "1:74 error queues[0].visibility_timeout: 500ms: with missing_queue = \"create\" it must be at "
      "least 1s, the least that a broker gives a queue\n"},
     {"scripts that are used", QWITH("missing_queue = \"create\"; on_failure_script = \"x\";"), ""},
     {"one queue twice",

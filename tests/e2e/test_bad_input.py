@@ -297,8 +297,8 @@ ROWS = [
     # ---- kind, name, what goes in, exact outcome, event, text
     Row("config", "no file", None, 78, "CONFIG-INVALID", "no config file"),
     Row("config", "empty file", "", 78, "CONFIG-INVALID", ("queues", "no queue to consume")),
-    Row("config", "unclosed string", GOOD.replace('"q"', '"q'), 78, "CONFIG-INVALID", ("syntax error", "2")),
-    Row("config", "text after the end", GOOD + "}", 78, "CONFIG-INVALID", ("syntax error", "3", r"\}")),
+    Row("config", "unclosed string", GOOD.replace('"q"', '"q'), 78, "CONFIG-INVALID", ("2", "a quote is missing")),
+    Row("config", "text after the end", GOOD + "}", 78, "CONFIG-INVALID", ("3", r"this `\}` closes nothing")),
     Row("config", "trailing comma", GOOD.replace("} );", "}, );"), 78, "CONFIG-INVALID", "remove this comma"),
     Row("config", "byte order mark", b"\xef\xbb\xbf" + GOOD.encode(), 78, "CONFIG-INVALID", "byte-order mark"),
     Row("config", "unknown key", GOOD.replace("broker", "brokr"), 78, "CONFIG-INVALID",

@@ -16,7 +16,8 @@ static const char HELP[] =
     "  --deny-warnings    a warning is an error\n"
     "  --json             for programs, on standard output\n"
     "\n"
-    "Exit status: 0 fine; 78 the config cannot be used (or has warnings, with --deny-warnings); 64 usage.\n";
+    "Exit status, as of run: 0 fine; 78 the config cannot be used (or has warnings, with --deny-warnings); 66 nothing is\n"
+    "wrong but a handler that is missing or refused; 64 usage.\n";
 
 enum {
     OPT_OFFLINE = 1000,
@@ -40,6 +41,7 @@ struct check {
     bool deny_warnings;
     bool json;
     size_t errors;
+    size_t handler_errors; /* of them */
     size_t warnings;
     size_t queues;
 };
@@ -160,6 +162,13 @@ static void print_end(const struct check *check, bool fine, const char *broker)
     (void)putchar('\n');
 }
 
+/* The same as `run` would end with. */
+static int status_of(const struct check *check, bool fine)
+{
+    bool only_handlers = check->errors > 0 && check->errors == check->handler_errors;
+    return fine ? FW_EXIT_OK : only_handlers ? FW_EXIT_PLUGIN : FW_EXIT_CONFIG;
+}
+
 static int run(struct check *check)
 {
     struct fw_config *config = NULL;
@@ -169,6 +178,7 @@ static int run(struct check *check)
     if (fw_cli_source_load(&check->source, &config, &diagnostics)) {
         check->queues = config->queue_count;
         fw_check_handlers(&findings, config);
+        check->handler_errors = findings.errors;
         fw_check_brokers(&findings, config, !check->offline);
     }
     check->errors = diagnostics.errors + findings.errors;
@@ -182,7 +192,7 @@ static int run(struct check *check)
         print_end(check, fine, findings.broker_state);
     }
     int status = findings.arena.failed ? fw_cli_fail("check", FW_EXIT_INTERNAL, "out of memory")
-                                       : fw_cli_finish("check", fine ? FW_EXIT_OK : FW_EXIT_CONFIG);
+                                       : fw_cli_finish("check", status_of(check, fine));
     fw_arena_free(&findings.arena);
     fw_diagnostics_free(&diagnostics);
     fw_config_free(config);

@@ -21,7 +21,8 @@ static void check_options(
     }
     for (size_t i = 0; i < problems.count; i++) {
         const struct fw_diagnostic *p = &problems.items[i];
-        const char *option = *p->key ? fw_arena_print(&findings->arena, "%s.%s", key, p->key) : key;
+        const char *option = *p->key ? fw_arena_print(&findings->arena, "%s: %s", key, p->key)
+                                     : key;
         fw_findings_add(
             findings, p->is_error, *p->file ? p->file : queue->file,
             *p->file ? p->line : queue->line, option, "%s", p->text);
@@ -34,7 +35,8 @@ void fw_check_handlers(struct fw_findings *findings, const struct fw_config *con
 {
     for (size_t i = 0; i < config->queue_count; i++) {
         const struct fw_queue_config *queue = &config->queues[i];
-        const char *key = fw_arena_print(&findings->arena, "queue \"%s\": handler", queue->queue);
+        const char *key = fw_arena_print(
+            &findings->arena, "queue \"%s\": handler \"%s\"", queue->queue, queue->handler_plugin);
         struct fw_plugin_file *file = NULL;
         fila_error error = FILA_ERROR_INIT;
         if (fw_plugin_open(queue->handler_plugin, &file, &error) == FILA_OK) {

@@ -9,6 +9,8 @@
 /* A missing quote turns all that follows inside out: text over several lines, then one word, then
  * text again. So trouble within that many tokens after a text over several lines began with it. */
 #define MEANS_CHAIN 2
+/* Within that many after a text with a word right behind its closing quote: surer, so further. */
+#define MEANS_STUCK 4
 
 /* An open bracket, or the whole file (sign 0). */
 struct level {
@@ -27,6 +29,7 @@ struct parser {
     struct fw_token chain; /* the first of the last strings that stood next to each other */
     unsigned chain_age;    /* tokens since */
     bool suspicious;       /* that chain had a string over several lines */
+    bool sticks;           /* a word followed it without a blank between */
     struct fw_source *source;
     struct fw_arena *arena;
     struct fw_report *report;
@@ -42,28 +45,6 @@ static struct fw_where where(const struct parser *p, struct fw_position at)
     return (struct fw_where){.name = p->source->path, .at = at};
 }
 
-static void advance(struct parser *p)
-{
-    p->before_previous = p->previous;
-    p->previous = p->token;
-    p->token = fw_lexer_next(&p->lexer);
-    p->chain_age++;
-    if (p->token.kind != FW_TOKEN_STRING) {
-        return;
-    }
-    if (p->previous.kind != FW_TOKEN_STRING && !(p->suspicious && p->chain_age <= MEANS_CHAIN)) {
-        p->chain = p->token;
-        p->suspicious = false;
-    }
-    p->suspicious = p->suspicious || p->token.last_line != p->token.at.line;
-    p->chain_age = 0;
-}
-
-static bool is_sign(const struct parser *p, char sign)
-{
-    return p->token.kind == FW_TOKEN_SIGN && p->token.sign == sign;
-}
-
 static bool is_number(enum fw_token_kind kind)
 {
     return kind == FW_TOKEN_INTEGER || kind == FW_TOKEN_INTEGER64 || kind == FW_TOKEN_FLOAT;
@@ -72,6 +53,39 @@ static bool is_number(enum fw_token_kind kind)
 static bool is_adjacent(const struct fw_token *first, const struct fw_token *second)
 {
     return first->start && first->start + first->len == second->start;
+}
+
+/* What cannot follow a text at once. */
+static bool is_word(enum fw_token_kind kind)
+{
+    return is_number(kind) || kind == FW_TOKEN_NAME || kind == FW_TOKEN_BOOL ||
+           kind == FW_TOKEN_GARBAGE;
+}
+
+static void advance(struct parser *p)
+{
+    p->before_previous = p->previous;
+    p->previous = p->token;
+    p->token = fw_lexer_next(&p->lexer);
+    p->chain_age++;
+    if (p->token.kind != FW_TOKEN_STRING) {
+        p->sticks = p->sticks || (p->previous.kind == FW_TOKEN_STRING && is_word(p->token.kind) &&
+                                  is_adjacent(&p->previous, &p->token));
+        return;
+    }
+    if (p->previous.kind != FW_TOKEN_STRING &&
+        !((p->suspicious || p->sticks) && p->chain_age <= MEANS_CHAIN)) {
+        p->chain = p->token;
+        p->suspicious = false;
+        p->sticks = false;
+    }
+    p->suspicious = p->suspicious || p->token.last_line != p->token.at.line;
+    p->chain_age = 0;
+}
+
+static bool is_sign(const struct parser *p, char sign)
+{
+    return p->token.kind == FW_TOKEN_SIGN && p->token.sign == sign;
 }
 
 static char closing(char sign)
@@ -110,6 +124,12 @@ static bool earlier_cause(struct parser *p)
         fw_report_error(
             p->report, where(p, p->chain.at), "",
             "the text that starts here is not closed on its line: a quote is missing");
+        return true;
+    }
+    if (p->sticks && p->chain_age <= MEANS_STUCK) {
+        fw_report_error(
+            p->report, where(p, p->chain.at), "",
+            "a quote is missing in or after the text that starts here");
         return true;
     }
     if (p->token.kind == FW_TOKEN_OPEN_STRING) {
