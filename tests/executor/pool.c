@@ -44,6 +44,8 @@ Test(pool, maps_every_verdict)
         {"reject", FILA_REJECT, "never", FW_REJECT, FW_CAUSE_REJECT, "never", 0},
         {"unavailable", FILA_UNAVAILABLE, "down", FW_UNAVAILABLE, FW_CAUSE_UNAVAILABLE, "down", 0},
         {"empty reason", FILA_RETRY, "", FW_RETRY, FW_CAUSE_RETRY, NULL, 0},
+        {"any bytes", FILA_RETRY, "\xc3\xa9 \xff\xe2\x82 \xe2\x82\xac \xf0\x9f", FW_RETRY,
+         FW_CAUSE_RETRY, "\xc3\xa9 ?\?\? \xe2\x82\xac ?\?", 0},
         {"5", 5, "odd", FW_RETRY, FW_CAUSE_RETRY, "odd", 1},
         {"-1", -1, NULL, FW_RETRY, FW_CAUSE_RETRY, NULL, 1},
         {"int max", INT32_MAX, NULL, FW_RETRY, FW_CAUSE_RETRY, NULL, 1},
@@ -311,7 +313,6 @@ Test(pool, the_deadline_wakes_a_polling_handler)
     cr_assert_eq(job->verdict.kind, FW_RETRY);
     cr_assert_eq(job->verdict.cause, FW_CAUSE_TIMEOUT);
     cr_assert_not_null(strstr(job->reason, "no verdict by its deadline of "));
-    cr_assert_eq(testlog_count(FW_EVENT_HANDLER_TIMEOUT), 1);
     cr_assert_eq(testlog_count(FW_EVENT_HANDLER_STUCK), 0);
     fake_free(job);
     stop_clean();
@@ -352,7 +353,9 @@ Test(pool, verdicts_after_the_deadline)
         struct fw_job *job = fake_result();
         cr_expect_eq(job->verdict.kind, ROWS[i].kind, "row %zu", i);
         cr_expect_eq(job->verdict.cause, ROWS[i].cause, "row %zu", i);
-        cr_expect_eq(testlog_count(FW_EVENT_HANDLER_TIMEOUT), (int)i + 1);
+        cr_expect_eq(
+            testlog_count(FW_EVENT_HANDLER_TIMEOUT), 1,
+            "of the success, which the host does not log");
         fake_free(job);
     }
     stop_clean();
@@ -568,7 +571,6 @@ Test(pool, deferred_and_never_completed_is_a_timeout)
     cr_assert_eq(job, &step.job);
     cr_assert_eq(job->verdict.kind, FW_RETRY);
     cr_assert_eq(job->verdict.cause, FW_CAUSE_TIMEOUT);
-    cr_assert_eq(testlog_count(FW_EVENT_HANDLER_TIMEOUT), 1);
     cr_assert_eq(fw_executor_stuck(fake.executor), 1);
     fake_free(job);
 

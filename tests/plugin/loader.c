@@ -415,10 +415,9 @@ Test(loader, defects_of_running)
         {"NONE", 0, FW_ACK, FW_CAUSE_NONE, "", FW_EVENT_COUNT},
         {"RUBBISH", 0, FW_RETRY, FW_CAUSE_RETRY, "", FW_EVENT_HANDLER_VERDICT},
         {"NEVER", 100, FW_RETRY, FW_CAUSE_TIMEOUT, "no verdict by its deadline of ",
-         FW_EVENT_HANDLER_TIMEOUT},
+         FW_EVENT_COUNT},
         {"TWICE", 0, FW_REJECT, FW_CAUSE_REJECT, "the first", FW_EVENT_COUNT},
-        {"LATE", 100, FW_RETRY, FW_CAUSE_TIMEOUT, "no verdict by its deadline of ",
-         FW_EVENT_HANDLER_TIMEOUT},
+        {"LATE", 100, FW_RETRY, FW_CAUSE_TIMEOUT, "no verdict by its deadline of ", FW_EVENT_COUNT},
     };
 
     static const one_options OPTIONS = {"must=x"};

@@ -44,8 +44,8 @@ struct fw_job {
     /* Filled by the executor. `started` is 0 when the handler was never called (cancelled, late, or
      * stopped before its turn): then it is FW_RETRY with FW_CAUSE_NONE, and no try. */
     struct fw_verdict verdict;
-    char *reason; /* why the handler failed: malloc'ed by the executor, the I/O thread frees it;
-                     NULL = nothing said */
+    char *reason; /* why the handler failed, in UTF-8: malloc'ed by the executor, the I/O thread
+                     frees it; NULL = nothing said */
     void *user;
 
     /* The executor's own. */

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "log/log.h"
+#include "wire/codec.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -201,9 +202,27 @@ static void let_go(struct fw_run *run)
         fw_text("message_id", (fila_view){(run)->delivery.id, (run)->delivery.id_len}), \
         fw_int("attempt", (run)->delivery.attempt), __VA_ARGS__)
 
+/* Brokers take UTF-8 only: what is none becomes '?'. */
+static void make_utf8(char *text, size_t len)
+{
+    for (size_t at = 0; at < len;) {
+        unsigned char lead = (unsigned char)text[at];
+        size_t size = lead < 0x80 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
+        if (size <= len - at && fila_utf8_valid(text + at, size)) {
+            at += size;
+        } else {
+            text[at++] = '?';
+        }
+    }
+}
+
 static char *copy_reason(const char *text)
 {
-    return text && *text ? strndup(text, FW_REASON_SIZE - 1) : NULL;
+    char *copy = text && *text ? strndup(text, FW_REASON_SIZE - 1) : NULL;
+    if (copy) {
+        make_utf8(copy, strlen(copy));
+    }
+    return copy;
 }
 
 static char *late_reason(const struct fw_run *run, int64_t deadline)
@@ -257,9 +276,9 @@ static void fill_verdict(struct fw_run *run, int verdict, char *reason, int64_t 
         .started = run->started,
         .ended = now,
     };
-    if (late) {
+    if (late && verdict == FILA_ACK) { /* of failures the host logs the cause */
         LOG_RUN(
-            run, FW_EVENT_HANDLER_TIMEOUT, "the handler ran over its deadline",
+            run, FW_EVENT_HANDLER_TIMEOUT, "the handler succeeded after its deadline",
             fw_int("duration_ms", (now - run->started) / FILA_MS));
     }
     if (verdict == FILA_ACK) {
@@ -457,9 +476,6 @@ bool fw_run_give_up_deferred(struct fw_run *run, int64_t now)
     if (!hold_message(run)) {
         return false;
     }
-    LOG_RUN(
-        run, FW_EVENT_HANDLER_TIMEOUT, "the deferred message was not completed by its deadline",
-        fw_int("duration_ms", (now - run->started) / FILA_MS));
     set_phase(run, FW_PHASE_LOST_DEFERRED);
     time_out(run, now);
     deferred_remove(run);
