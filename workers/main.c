@@ -20,6 +20,8 @@ static const struct verb VERBS[] = {
     {"enqueue", fw_cli_enqueue, "put messages into a queue"},
     {"queue", fw_cli_queue, "ls, create, delete, stats"},
     {"dlq", fw_cli_dlq, "ls, show, redrive dead letters"},
+    {"handlers", fw_cli_handlers, "what can handle messages, and with which options"},
+    {"try", fw_cli_try, "one message through a handler, without a broker"},
     {"version", fw_cli_version, "version and plugin ABI"},
 };
 

@@ -167,6 +167,7 @@ Test(loader, refuses_what_is_no_file, .init = make_folder, .fini = remove_folder
     const struct refusal rows[] = {
         {"./no/such.so", FILA_INVALID_ARGUMENT, "No such file"},
         {"no-such", FILA_INVALID_ARGUMENT, "there is no handler of the name \"no-such\""},
+        {"defect.so", FILA_INVALID_ARGUMENT, "as in \"./defect.so\""},
         {"", FILA_INVALID_ARGUMENT, "there is no handler of the name \"\""},
         {"/usr/lib", FILA_INVALID_ARGUMENT, "it is no regular file"},
         {fifo, FILA_INVALID_ARGUMENT, "it is no regular file"},
@@ -221,6 +222,9 @@ Test(loader, searches_the_path_in_order, .init = make_folder, .fini = remove_fol
     cr_assert_str_eq(fw_plugin_path(file), here, "the first folder that has it");
     fw_plugin_close(file);
 
+    cr_assert_eq(fw_plugin_open("NOONE", &file, &error), FILA_INVALID_ARGUMENT);
+    cr_assert_not_null(strstr(error.text, "did you mean NONE?"), "%s", error.text);
+
     fw_plugin_each(note_found, all);
     (void)snprintf(wanted, sizeof wanted, "NONE=%s;", here);
     cr_assert_not_null(strstr(all, wanted), "%s", all);
@@ -251,7 +255,7 @@ struct binding_row {
 
 static const struct binding_row BINDINGS[] = {
     {{"must=x"}, NULL},
-    {{"answer=1"}, "must: it is missing; the handler defect needs it: a string, Must be there."},
+    {{"answer=1"}, "must: it is missing; the handler defect needs it (string: Must be there.)"},
     {{"must=x", "anwser=1"}, "anwser: the handler defect has no such option; did you mean answer?"},
     {{"must=x", "elephant=1"},
      "elephant: the handler defect has no such option; `fila-worker handlers defect` lists them"},

@@ -33,6 +33,7 @@ static void report(
             .line = given ? given->line : 0,
             .key = fw_arena_copy(&problems->arena, key, strlen(key)),
             .text = fw_arena_copy(&problems->arena, text, strlen(text)),
+            .source = "",
         };
     }
 }
@@ -108,7 +109,7 @@ static void bind_rest(struct binder *binder)
             report(
                 binder, NULL, option->name,
                 fw_arena_print(
-                    binder->arena, "it is missing; the handler %s needs it: a %s, %s",
+                    binder->arena, "it is missing; the handler %s needs it (%s: %s)",
                     binder->table->name, fw_option_type_name(option->type),
                     option->help ? option->help : ""));
         }

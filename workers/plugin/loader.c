@@ -2,6 +2,7 @@
 #include "plugin/loader.h"
 
 #include "base/error.h"
+#include "config/table.h"
 #include "plugin/elf.h"
 #include "plugin/options.h"
 #include "plugin/search.h"
@@ -240,17 +241,43 @@ static fila_status load(
     return make_file(theirs, path, ret_file, reterr);
 }
 
+struct guess {
+    const char *name;
+    char near[64];
+};
+
+static void compare(void *user, const char *name, const char *path)
+{
+    struct guess *guess = user;
+    (void)path;
+    if (!*guess->near && fw_is_near(guess->name, name)) {
+        (void)snprintf(guess->near, sizeof guess->near, "%s", name);
+    }
+}
+
+static fila_status not_found(const char *name, fila_error *reterr)
+{
+    struct guess guess = {.name = name};
+    fw_plugin_each(compare, &guess);
+    if (*guess.near) {
+        return fila_fail(
+            reterr, FILA_INVALID_ARGUMENT,
+            "there is no handler of the name \"%s\"; did you mean %s?", name, guess.near);
+    }
+    return fila_fail(
+        reterr, FILA_INVALID_ARGUMENT,
+        "there is no handler of the name \"%s\"; `fila-worker handlers` lists them, and a file needs "
+        "a '/' in its path, as in \"./%s\"",
+        name, name);
+}
+
 static fila_status find(const char *name, char ret_path[PATH_MAX], fila_error *reterr)
 {
     char found[PATH_MAX];
     char text[FW_ELF_ERROR_SIZE];
     if (!strchr(name, '/')) {
         if (!fw_plugin_search(name, found, sizeof found)) {
-            return fila_fail(
-                reterr, FILA_INVALID_ARGUMENT,
-                "there is no handler of the name \"%s\" (see `fila-worker handlers`; a file needs a "
-                "'/' in its path, as in \"./%s.so\")",
-                name, name);
+            return not_found(name, reterr);
         }
         name = found;
     }

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: AGPL-3.0-or-later
+ *
+ * `try` in two parts: what the command line asks for (try.c), and one message through a handler
+ * (try_run.c). Thread: main.
+ */
+#ifndef FW_CLI_TRY_H
+#define FW_CLI_TRY_H
+
+#include "executor/executor.h"
+#include "plugin/loader.h"
+
+/* A KEY=VALUE word of the command line. */
+struct fw_try_pair {
+    const char *key; /* terminated: cut out of argv */
+    const char *value;
+};
+
+struct fw_try {
+    const char *handler;
+    struct fw_try_pair *options;
+    size_t option_count;
+    fila_header *headers;
+    size_t header_count;
+    uint32_t attempt;
+    const char *queue;
+    const char *key;    /* fairness key */
+    const char *config; /* take handler, options and timeout from it */
+    const char *file;
+    int64_t timeout; /* ns; 0 = 30 s, or the config's */
+    bool json;
+    enum fw_log_level log_level;
+};
+
+struct fw_try_result {
+    struct fw_verdict verdict;
+    char *reason; /* NULL = none; malloc'ed */
+    bool cancelled;
+};
+
+/* Loads `plugin`'s executor, sends the payload through it and waits; SIGINT and SIGTERM cancel it.
+ * 0, or the exit status to end with, the reason having been told. */
+int fw_try_run(
+    const struct fw_try *request,
+    const struct fw_plugin *plugin,
+    fila_view payload,
+    struct fw_try_result *ret_result);
+
+#endif
