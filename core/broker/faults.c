@@ -40,6 +40,7 @@ fila_fault fb_faults_use(fila_broker *broker, fila_call call, fila_view queue)
             met.queue = NULL;
         }
         if (spent(fault)) {
+            /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): it is in there */
             DL_DELETE(broker->faults, fault);
             free(fault);
         }

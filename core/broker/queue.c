@@ -211,6 +211,7 @@ static void unpark(struct fq_engine *engine, int64_t now)
     DL_FOREACH_SAFE(engine->parked, queue, after)
     {
         if (queue->parked_until <= now) {
+            /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): it is in there */
             DL_DELETE(engine->parked, queue);
             DL_APPEND(engine->runnable, queue);
             queue->place = FQ_QUEUE_RUNNABLE;
@@ -381,7 +382,7 @@ fila_status fq_enqueue_made(
     fq_admit(engine, message);
     fq_push(engine, key, message);
     if (ret_id) {
-        memcpy(ret_id, message->id_text, FQ_ID_SIZE);
+        fq_id_format(message->id, ret_id);
     }
     fq_place(engine, queue);
     fq_turn(engine, now);
@@ -458,22 +459,14 @@ static enum fq_failure ask_on_failure(
     return hooks->on_failure(hooks->user, message->queue->scripts, &fields, error);
 }
 
+/* NULL where there is none, or no memory to look. */
 static struct fq_queue *dlq_of(const struct fq_engine *engine, const struct fq_queue *queue)
 {
-    char name[256];
-    char *text = name;
-    size_t len = queue->name_len + FQ_DLQ_SUFFIX_LEN;
-    struct fq_queue *dlq;
-    if (fq_is_dlq(fq_queue_name(queue)) || (len > sizeof name && !(text = malloc(len)))) {
-        return NULL;
-    }
-    memcpy(text, queue->name, queue->name_len);
-    memcpy(text + queue->name_len, FQ_DLQ_SUFFIX, FQ_DLQ_SUFFIX_LEN);
-    dlq = fq_queue_find(engine, fq_view(text, len));
-    if (text != name) {
-        free(text);
-    }
-    return dlq && dlq->exists ? dlq : NULL;
+    char *text = NULL;
+    fila_view name = fq_dlq_name(fq_queue_name(queue), &text);
+    struct fq_queue *dlq = text ? fq_queue_find(engine, name) : NULL;
+    free(text);
+    return dlq && dlq->exists && !fq_is_dlq(fq_queue_name(queue)) ? dlq : NULL;
 }
 
 /* Ends the lease by putting `message` (or its copy in `target`) at the tail there. */

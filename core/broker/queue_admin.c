@@ -3,7 +3,7 @@
 
 /* ---- Create and delete ---- */
 
-static fila_view dlq_name(fila_view parent, char **ret_text)
+fila_view fq_dlq_name(fila_view parent, char **ret_text)
 {
     *ret_text = malloc(parent.len + FQ_DLQ_SUFFIX_LEN);
     if (!*ret_text) {
@@ -49,7 +49,7 @@ static fila_status create(
         return FILA_NO_MEMORY;
     }
     if (!fq_is_dlq(name)) {
-        fila_view companion = dlq_name(name, &text);
+        fila_view companion = fq_dlq_name(name, &text);
         dlq = text ? prepare(engine, companion, FQ_VISIBILITY_DEFAULT) : NULL;
         if (!dlq) {
             goto cleanup;
@@ -110,7 +110,7 @@ fila_status fq_delete_queue(struct fq_engine *engine, int64_t now, fila_view nam
     fila_status status = FILA_QUEUE_NOT_FOUND;
     char *text = NULL;
     if (queue && queue->exists) {
-        fila_view companion = dlq_name(name, &text);
+        fila_view companion = fq_dlq_name(name, &text);
         struct fq_queue *dlq = text ? fq_queue_find(engine, companion) : NULL;
         status = text ? FILA_OK : FILA_NO_MEMORY;
         if (status == FILA_OK) {

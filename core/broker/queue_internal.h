@@ -258,6 +258,12 @@ void fq_forget(struct fq_engine *engine, struct fq_message *message);
 /* Changes how long the queue's leases last from now on. False without memory. */
 bool fq_queue_set_term(struct fq_engine *engine, struct fq_queue *queue, int64_t length);
 
+/* ---- queue_admin.c ---- */
+
+/* The name of a queue's DLQ; *ret_text, which it views, is the caller's to free. NULL without
+ * memory. */
+fila_view fq_dlq_name(fila_view parent, char **ret_text);
+
 /* ---- queue_rounds.c ---- */
 
 /* The queue's key of that name, made if need be (then it must get a message at once); NULL without

@@ -62,6 +62,7 @@ static void leave_round(struct fq_queue *queue, struct fq_key *key)
     if (key->in_round) {
         DL_DELETE(queue->round, key);
     } else {
+        /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): it is in there */
         DL_DELETE(queue->waiting, key);
     }
 }

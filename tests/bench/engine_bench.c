@@ -31,7 +31,7 @@ static void must(bool ok, const char *what)
 {
     if (!ok) {
         fprintf(stderr, "engine_bench: %s failed\n", what);
-        exit(1);
+        abort();
     }
 }
 
@@ -97,13 +97,15 @@ static size_t in_use(void)
 
 static long resident_kib(void)
 {
-    long pages = 0;
+    char line[128] = "0 0";
+    char *second;
     FILE *file = fopen("/proc/self/statm", "r");
     if (file) {
-        must(fscanf(file, "%*d %ld", &pages) == 1, "statm");
-        fclose(file);
+        must(fgets(line, sizeof line, file) != NULL, "statm");
+        (void)fclose(file);
     }
-    return pages * 4;
+    second = strchr(line, ' ');
+    return second ? strtol(second, NULL, 10) * 4 : 0;
 }
 
 static void waiting(const char *queue, uint32_t count, size_t len)

@@ -79,7 +79,7 @@ static void *produce(void *arg)
 {
     struct fila_transport *t = connect_transport();
     static struct publish places[PRODUCERS][IN_FLIGHT];
-    uint32_t nth = (uint32_t)(uintptr_t)arg;
+    uint32_t nth = *(const uint32_t *)arg;
     fila_header header = {fila_view_of("from"), fila_view_of("stress")};
     for (uint32_t i = 0; i < EACH; i++) {
         struct publish *place = &places[nth][i % IN_FLIGHT];
@@ -216,7 +216,7 @@ static void consume_once(struct consumer *consumer)
 
 static void *consume(void *arg)
 {
-    struct consumer consumer = {.random = 77 + (uintptr_t)arg};
+    struct consumer consumer = {.random = 77 + *(const uint32_t *)arg};
     while (atomic_load(&settled) < MESSAGES && fila_now() < give_up_at) {
         consume_once(&consumer);
     }
@@ -295,6 +295,7 @@ int main(void)
 {
     fila_broker_options options = FILA_BROKER_OPTIONS_INIT;
     pthread_t threads[PRODUCERS + CONSUMERS];
+    uint32_t numbers[PRODUCERS + CONSUMERS];
     pthread_t admin;
     fila_error error;
     int64_t began = fila_now();
@@ -303,11 +304,11 @@ int main(void)
     must(fila_broker_open(&options, &broker, &error) == FILA_OK, "open a broker");
     create("work");
     must(pthread_create(&admin, NULL, administer, NULL) == 0, "a thread");
-    for (uintptr_t i = 0; i < PRODUCERS; i++) {
-        must(pthread_create(&threads[i], NULL, produce, (void *)i) == 0, "a thread");
-    }
-    for (uintptr_t i = 0; i < CONSUMERS; i++) {
-        must(pthread_create(&threads[PRODUCERS + i], NULL, consume, (void *)i) == 0, "a thread");
+    for (uint32_t i = 0; i < PRODUCERS + CONSUMERS; i++) {
+        numbers[i] = i;
+        must(
+            pthread_create(&threads[i], NULL, i < PRODUCERS ? produce : consume, &numbers[i]) == 0,
+            "a thread");
     }
     for (int i = 0; i < PRODUCERS + CONSUMERS; i++) {
         pthread_join(threads[i], NULL);
