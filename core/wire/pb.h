@@ -52,25 +52,8 @@ static inline struct pb_reader pb_read_view(fila_view view)
     return pb_read(view.data, view.len);
 }
 
-static inline pb_problem pb_varint_slow(struct pb_reader *reader, uint64_t *ret_value)
-{
-    uint64_t value = 0;
-    for (unsigned shift = 0; shift < 64; shift += 7) {
-        if (reader->at == reader->end) {
-            return PB_TRUNCATED;
-        }
-        uint8_t byte = *reader->at++;
-        if (shift == 63 && byte > 1) {
-            return PB_BAD_VARINT;
-        }
-        value |= (uint64_t)(byte & 127) << shift;
-        if (byte < 128) {
-            *ret_value = value;
-            return NULL;
-        }
-    }
-    return PB_BAD_VARINT;
-}
+/* A varint of more than one byte, or none. */
+pb_problem pb_varint_slow(struct pb_reader *reader, uint64_t *ret_value);
 
 static inline pb_problem pb_varint(struct pb_reader *reader, uint64_t *ret_value)
 {
@@ -81,45 +64,23 @@ static inline pb_problem pb_varint(struct pb_reader *reader, uint64_t *ret_value
     return pb_varint_slow(reader, ret_value);
 }
 
-static inline pb_problem pb_skip(struct pb_reader *reader, uint64_t len)
-{
-    if (len > (uint64_t)(reader->end - reader->at)) {
-        return PB_TRUNCATED;
-    }
-    reader->at += len;
-    return NULL;
-}
+/* pb_next for all but short text and bytes. */
+pb_problem pb_next_slow(struct pb_reader *reader, struct pb_field *ret_field);
 
 /* The next field. Call while reader->at < reader->end. Groups, which no proto3 peer writes, are
  * refused. */
 static inline pb_problem pb_next(struct pb_reader *reader, struct pb_field *ret_field)
 {
-    uint64_t tag = 0;
-    pb_problem problem = pb_varint(reader, &tag);
-    if (problem) {
-        return problem;
+    const uint8_t *at = reader->at;
+    if (reader->end - at >= 2 && (at[0] & 0x87) == PB_BYTES && at[0] >= 8 && at[1] < 128 &&
+        at[1] <= reader->end - at - 2) {
+        ret_field->tag = at[0];
+        ret_field->bytes.data = (const char *)at + 2;
+        ret_field->bytes.len = at[1];
+        reader->at = at + 2 + at[1];
+        return NULL;
     }
-    if (tag < 8 || tag > UINT32_MAX) {
-        return PB_BAD_TAG;
-    }
-    ret_field->tag = (uint32_t)tag;
-    switch (tag & 7) {
-    case PB_VARINT:
-        return pb_varint(reader, &ret_field->number);
-    case PB_FIXED64:
-        return pb_skip(reader, 8);
-    case PB_FIXED32:
-        return pb_skip(reader, 4);
-    case PB_BYTES:
-        if ((problem = pb_varint(reader, &ret_field->number))) {
-            return problem;
-        }
-        ret_field->bytes.data = (const char *)reader->at;
-        ret_field->bytes.len = (size_t)ret_field->number;
-        return pb_skip(reader, ret_field->number);
-    default:
-        return PB_BAD_TAG;
-    }
+    return pb_next_slow(reader, ret_field);
 }
 
 /* The field as text. */

@@ -29,20 +29,43 @@ static size_t sequence(const uint8_t *s, size_t len)
     return size;
 }
 
+static bool high_bits(const uint8_t *s)
+{
+    uint64_t word = 0;
+    memcpy(&word, s, sizeof word);
+    return (word & UINT64_C(0x8080808080808080)) != 0;
+}
+
+/* Whether `len` bytes are all ASCII: by words, the last of which overlaps the one before. */
+static bool is_ascii(const uint8_t *s, size_t len)
+{
+    if (len >= sizeof(uint64_t)) {
+        const uint8_t *last = s + len - sizeof(uint64_t);
+        for (; s < last; s += sizeof(uint64_t)) {
+            if (high_bits(s)) {
+                return false;
+            }
+        }
+        return !high_bits(last);
+    }
+    uint8_t all = 0;
+    for (size_t i = 0; i < len; i++) {
+        all |= s[i];
+    }
+    return all < 0x80;
+}
+
 bool fila_utf8_valid(const char *bytes, size_t len)
 {
     const uint8_t *s = (const uint8_t *)bytes;
+    if (is_ascii(s, len)) {
+        return true;
+    }
     while (len) {
-        uint64_t word = 0;
-        if (len >= sizeof word) {
-            memcpy(&word, s, sizeof word);
-            if (!(word & UINT64_C(0x8080808080808080))) {
-                s += sizeof word;
-                len -= sizeof word;
-                continue;
-            }
-        }
         size_t size = *s < 0x80 ? 1 : sequence(s, len);
+        if (len >= sizeof(uint64_t) && !high_bits(s)) {
+            size = sizeof(uint64_t);
+        }
         if (!size) {
             return false;
         }
