@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""`check` and `explain` of the real binary: output, exit status, and what a broker says to a config."""
+import json
+import re
+import socket
+import subprocess
+import time
+
+from harness import SLOW, expect, expect_equal, expect_match
+from registry import test
+
+GOOD = 'queues = ( { queue = "q"; handler = { plugin = "log"; }; } );\n'
+
+
+def check(bench, text, *arguments, status=0, **environment):
+    bench.write("fila-worker.cfg", text)
+    return bench.cli("check", *arguments, status=status, **environment)
+
+
+@test()
+def check_says_that_a_config_is_fine(bench):
+    out, err = check(bench, GOOD, "--offline")
+    expect_equal("output", (out, err), ("config is fine: 1 queue, the broker was not asked\n", ""))
+    out, err = check(bench, 'broker = "embedded:";\n' + GOOD)
+    expect_equal("embedded", (out, err), ("config is fine: 1 queue, the broker is embedded\n", ""))
+
+
+@test()
+def check_shows_the_place(bench):
+    out, err = check(bench, '\tmax_running = "m\u00e4ny";\n' + GOOD, "--offline", status=78)
+    expect_equal("output", (out, err), (
+        "", './fila-worker.cfg:1: error: max_running: "m\u00e4ny" is not a whole number\n'
+            '    \tmax_running = "m\u00e4ny";\n    \t              ^\n1 error, 0 warnings\n'))
+    bench.write("other.cfg", "log = { level = \n")
+    out, err = bench.cli("check", "--offline", "--config", "other.cfg", status=78)
+    expect_equal("other", err, "other.cfg:1: error: syntax error: expected a value, found the end of the file\n"
+                               "    log = { level = \n                   ^\n1 error, 0 warnings\n")
+
+
+@test()
+def check_takes_warnings_for_errors_when_asked(bench):
+    text = GOOD + 'include = "more.cfg";\n'
+    bench.write("more.cfg", GOOD)
+    out, err = check(bench, text, "--offline")
+    expect_equal("last line", out, "config is fine: 2 queues, the broker was not asked, 1 warning\n")
+    expect_match("warning", r'^\./more\.cfg:1: warning: queues\[0\]\.queue: "q" is also consumed by the entry at '
+                            r'\./fila-worker\.cfg:1', err)
+    out, err = check(bench, text, "--offline", "--deny-warnings", status=78)
+    expect_match("last line", r"\n0 errors, 1 warning\n$", err)
+
+
+@test()
+def check_looks_at_the_handlers_options(bench):
+    bad = GOOD.replace('plugin = "log";', 'plugin = "log";\n  levl = "info";')
+    out, err = check(bench, bad, "--offline", status=66)
+    expect_match("option", r'^\./fila-worker\.cfg:2: error: queue "q": handler "log": levl: .*did you mean level', err)
+    out, err = check(bench, GOOD.replace("log", "nope"), "--offline", status=66)
+    expect_match("plugin", r'^\./fila-worker\.cfg:1: error: queue "q": handler "nope": ', err)
+
+
+@test()
+def check_as_json(bench):
+    out, _ = check(bench, "a = 1;\n" + GOOD, "--offline", "--json", status=78)
+    expect_equal("refused", json.loads(out), {
+        "ok": False, "errors": 1, "warnings": 0, "queues": 0, "broker": None, "diagnostics": [
+            {"severity": "error", "file": "./fila-worker.cfg", "line": 1, "column": 1, "key": "a",
+             "text": "unknown key"}]})
+    out, _ = check(bench, GOOD, "--offline", "--json")
+    expect_equal("fine", json.loads(out), {"ok": True, "errors": 0, "warnings": 0, "queues": 1, "diagnostics": [],
+                                           "broker": "the broker was not asked"})
+
+
+@test()
+def check_asks_the_broker(bench):
+    bench.start_broker()
+    bench.cli("queue", "create", "q")
+    bench.cli("queue", "create", "lonely")
+    bench.cli("queue", "delete", "lonely.dlq")
+    out, err = check(bench, GOOD, FILA_WORKER_BROKER=bench.broker)
+    expect_equal("all there", (out, err), ("config is fine: 1 queue, the broker answers\n", ""))
+    rows = (
+        ('queue = "other";', r'queue "other": the broker has no such queue: the worker will wait for it'),
+        ('queue = "other"; missing_queue = "fail";', r"no such queue: the worker will not start"),
+        ('queue = "other"; missing_queue = "create";', None),
+        ('queue = "lonely";', r'queue "lonely": the broker has no dead-letter queue "lonely\.dlq"'),
+        ('queue = "lonely"; dead_letter = "drop";', None),
+        ('queue = "q"; dead_letter_queue = "lonely";', None),
+    )
+    for keys, warning in rows:
+        out, err = check(bench, GOOD.replace('queue = "q";', keys), FILA_WORKER_BROKER=bench.broker)
+        if warning:
+            expect_match(keys, r"^\./fila-worker\.cfg:1: warning: .*" + warning, err)
+        else:
+            expect_equal(keys, err, "")
+
+
+@test()
+def check_does_not_wait_long_for_a_broker(bench):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = "grpc://127.0.0.1:%d" % silent.getsockname()[1]
+        started = time.monotonic()
+        out, err = check(bench, GOOD, FILA_WORKER_BROKER=url + "," + url.replace("127.0.0.1", "localhost"))
+        took = time.monotonic() - started
+    expect(took < 4 * SLOW, "check took %.1f s", took)
+    expect_equal("last line", out, "config is fine: 1 queue, the broker could not be asked, 2 warnings\n")
+    expect_match("warning", r"warning: broker: grpc://127\.0\.0\.1:\d+ does not answer: ", err)
+
+
+@test()
+def check_refuses_a_broker_that_this_build_cannot_talk_to(bench):
+    out, err = check(bench, 'broker = "fila://127.0.0.1:1";\n' + GOOD, "--offline", status=78)
+    expect_match("scheme", r"error: broker: .*no fila transport", err)
+
+
+@test()
+def explain_reads_back_as_the_same_config(bench):
+    bench.write("fila-worker.cfg", 'api_key = "hidden-one";\nlog = { level = "warn"; };\n' + GOOD.replace(
+        'plugin = "log";', 'plugin = "log"; level = "debug";'))
+    out, err = bench.cli("explain", "--set", "max_running=3", FILA_WORKER_LOG_FORMAT="json",
+                         FILA_WORKER_BROKER="grpc://elsewhere:1")
+    expect_equal("complaints", err, "")
+    for line in (r'\nbroker = "grpc://elsewhere:1"; +# environment FILA_WORKER_BROKER\n',
+                 r'\napi_key = "\*\*\*"; +# \./fila-worker\.cfg:1\n',
+                 r'\n  level = "warn"; +# \./fila-worker\.cfg:2\n',
+                 r"\n  format = \"json\"; +# environment FILA_WORKER_LOG_FORMAT\n",
+                 r"\nmax_running = 3; +# command line --set max_running\n",
+                 r'\n      level = "debug"; +# \./fila-worker\.cfg:3\n',
+                 r'\ndrain_timeout = "25s"; +# default\n'):
+        expect_match("explain", line, out)
+    expect("hidden" not in out, "the key is shown:\n%s", out)
+    bench.write("again.cfg", out)
+    bench.cli("check", "--offline", "--deny-warnings", "--config", "again.cfg", FILA_WORKER_BROKER=None)
+    again, _ = bench.cli("explain", "--config", "again.cfg", "--json", FILA_WORKER_BROKER=None)
+    once, _ = bench.cli("explain", "--set", "max_running=3", "--json", FILA_WORKER_LOG_FORMAT="json",
+                        FILA_WORKER_BROKER="grpc://elsewhere:1")
+    expect_equal("read back", json.loads(again)["config"], json.loads(once)["config"])
+    out, err = bench.cli("explain", "--set", "max_running=x", status=78)
+    expect_equal("refused", (out, err), ("", 'command line: error: --set max_running: "x" is not a whole number\n'))
+
+
+@test()
+def check_and_explain_say_how_they_are_used(bench):
+    bench.write("fila-worker.cfg", GOOD)
+    for verb in ("check", "explain"):
+        out, err = bench.cli(verb, "--help")
+        expect_match("help", r"^usage: fila-worker " + verb, out)
+        for words in (("--nope",), ("word",), ("--config",), ("--json=1",)):
+            out, err = bench.cli(verb, *words, status=64)
+            expect_match(" ".join(words), r"^fila-worker %s: .*\nTry: fila-worker %s --help\n$" % (verb, verb), err)
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([bench.worker_path, verb, *(["--offline"] if verb == "check" else [])],
+                                  cwd=bench.folder, stdout=full, stderr=subprocess.PIPE, env=bench.environment(),
+                                  timeout=30 * SLOW)
+        expect_equal("status on a full disk", done.returncode, 1)
+        expect(re.search(rb"cannot write the output: No space left on device", done.stderr), "%r", done.stderr)
