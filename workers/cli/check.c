@@ -80,6 +80,7 @@ static int parse(int argc, char **argv, struct check *check)
 {
     int option = 0;
     opterr = 0;
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): main thread */
     while ((option = getopt_long(argc, argv, ":", OPTIONS, NULL)) != -1) {
         if (fw_cli_source_option(&check->source, option)) {
             continue;

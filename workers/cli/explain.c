@@ -31,6 +31,7 @@ static int parse(int argc, char **argv, struct fw_cli_source *source, bool *json
 {
     int option = 0;
     opterr = 0;
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): main thread */
     while ((option = getopt_long(argc, argv, ":", OPTIONS, NULL)) != -1) {
         if (fw_cli_source_option(source, option)) {
             continue;

@@ -149,8 +149,8 @@ void fw_diagnostic_print(FILE *out, const struct fw_diagnostic *diagnostic);
  * of each value (default, FILE:LINE, environment, command line). Secrets are "***". False without
  * memory. */
 FILA_NODISCARD bool fw_config_explain(FILE *out, const struct fw_config *config, bool json);
-/* Makes `explain` mask that option of that queue's handler: for what the handler's own table calls a
- * secret. Only while no other thread reads the config. */
+/* Makes `explain` mask that option of that queue's handler: for what the handler's own table calls
+ * a secret. Only while no other thread reads the config. */
 void fw_config_mask(struct fw_config *config, size_t queue, const char *option);
 /* Prints the reference of all keys (config/REFERENCE.md). False without memory. */
 FILA_NODISCARD bool fw_config_reference(FILE *out);

@@ -1,12 +1,8 @@
 /* SPDX-License-Identifier: AGPL-3.0-or-later */
 #include "loader.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #define MAX_DEPTH 8
 #define MAX_TEXT  ((size_t)4 << 20)
@@ -35,15 +31,16 @@ static void append(struct expansion *x, const char *data, size_t len)
         if (!larger) {
             return;
         }
-        if (x->len) {
+        if (x->text) {
             memcpy(larger, x->text, x->len);
         }
         x->text = larger;
         x->size = size;
     }
-    if (len) {
-        memcpy(x->text + x->len, data, len);
+    if (!x->text) {
+        return;
     }
+    memcpy(x->text + x->len, data, len);
     x->len += len;
     x->text[x->len] = '\0';
 }
@@ -61,69 +58,6 @@ static const char *print(
     const char *after)
 {
     return fw_arena_print(&x->loader->report->arena, "%s%.200s%s", before, name, after);
-}
-
-const char *fw_relative_path(struct fw_arena *arena, const char *from, const char *path)
-{
-    const char *slash = strrchr(from, '/');
-    if (*path == '/' || !slash) {
-        return path;
-    }
-    return fw_arena_print(arena, "%.*s%s", (int)(slash + 1 - from), from, path);
-}
-
-/* Reads to the end of `fd`; -1 with errno, or more than `limit`. */
-static ssize_t read_all(int fd, char *buffer, size_t limit)
-{
-    size_t len = 0;
-    while (len <= limit) {
-        ssize_t n = read(fd, buffer + len, limit + 1 - len);
-        if (n < 0 && errno != EINTR) {
-            return -1;
-        }
-        if (n == 0) {
-            break;
-        }
-        len += n > 0 ? (size_t)n : 0;
-    }
-    return (ssize_t)len;
-}
-
-const char *fw_read_file(
-    struct fw_arena *arena,
-    const char *path,
-    size_t *ret_len,
-    char reterr[FW_FILE_ERROR_SIZE])
-{
-    struct stat st;
-    const char *text = NULL;
-    ssize_t len = -1;
-    char *buffer = malloc(FW_FILE_LIMIT + 2);
-    int fd = buffer ? open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY) : -1;
-    if (!buffer) {
-        arena->failed = true;
-        (void)snprintf(reterr, FW_FILE_ERROR_SIZE, "out of memory");
-        return NULL;
-    }
-    if (fd < 0 || fstat(fd, &st) != 0) {
-        (void)snprintf(reterr, FW_FILE_ERROR_SIZE, "%s", strerrordesc_np(errno));
-    } else if (S_ISDIR(st.st_mode)) {
-        (void)snprintf(reterr, FW_FILE_ERROR_SIZE, "it is a folder");
-    } else if ((len = read_all(fd, buffer, FW_FILE_LIMIT)) < 0) {
-        (void)snprintf(reterr, FW_FILE_ERROR_SIZE, "%s", strerrordesc_np(errno));
-    } else if ((size_t)len > FW_FILE_LIMIT) {
-        (void)snprintf(reterr, FW_FILE_ERROR_SIZE, "it is larger than 1 MiB");
-    } else if (memchr(buffer, '\0', (size_t)len)) {
-        (void)snprintf(reterr, FW_FILE_ERROR_SIZE, "it has zero bytes, so it is no text");
-    } else {
-        *ret_len = (size_t)len;
-        text = fw_arena_copy(arena, buffer, (size_t)len);
-    }
-    if (fd >= 0) {
-        (void)close(fd);
-    }
-    free(buffer);
-    return text;
 }
 
 static bool expand_file(struct expansion *x, const char *path, size_t path_len)
@@ -170,6 +104,7 @@ static void note_variable(struct fw_loader *loader, const char *name)
     }
 }
 
+/* NOLINTBEGIN(misc-no-recursion): MAX_DEPTH bounds it */
 static bool expand_into(struct expansion *x, const char *text, size_t len, unsigned depth);
 
 /* ${...} with `body` between the braces. */
@@ -186,7 +121,10 @@ static bool expand_reference(struct expansion *x, const char *body, size_t len, 
     }
     const char *rest = body + name_len;
     size_t rest_len = len - name_len;
-    char form = rest_len >= 2 && rest[0] == ':' ? rest[1] : '\0';
+    char form = '\0';
+    if (rest_len >= 2 && rest[0] == ':') {
+        form = rest[1];
+    }
     if (name_len == 0 || (*body >= '0' && *body <= '9') ||
         (rest_len > 0 && form != '-' && form != '?')) {
         const char *all = fw_arena_copy(x->loader->arena, body, len);
@@ -243,10 +181,9 @@ static bool expand_into(struct expansion *x, const char *text, size_t len, unsig
         if (i == len) {
             break;
         }
-        char next = i + 1 < len ? text[i + 1] : '\0';
-        if (next != '{') {
+        if (i + 1 == len || text[i + 1] != '{') {
             append(x, "$", 1);
-            i += next == '$' ? 2 : 1;
+            i += i + 1 < len && text[i + 1] == '$' ? 2 : 1;
             continue;
         }
         size_t body = reference_len(text + i + 2, len - i - 2);
@@ -263,6 +200,8 @@ static bool expand_into(struct expansion *x, const char *text, size_t len, unsig
     }
     return true;
 }
+
+/* NOLINTEND(misc-no-recursion) */
 
 bool fw_expand(
     struct fw_loader *loader,

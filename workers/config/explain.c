@@ -120,6 +120,7 @@ static const char *value_of(const struct view *v, const struct fw_property *row)
     return is_bare(row->kind) ? text : quoted(v->arena, text);
 }
 
+/* NOLINTBEGIN(misc-no-recursion): queues hold no queues */
 static void print_queues(const struct view *v);
 
 /* "retry.first": the length of "retry", 0 without a group. */
@@ -182,6 +183,8 @@ static void print_queues(const struct view *v)
     (void)fprintf(v->out, ");\n");
 }
 
+/* NOLINTEND(misc-no-recursion) */
+
 /* ---- JSON ---- */
 
 /* Texts can hold any bytes by \x escapes; JSON cannot. */
@@ -191,7 +194,10 @@ static json_t *json_text(struct fw_arena *arena, const char *text)
     if (!json) {
         char *copy = fw_arena_alloc(arena, strlen(text) + 1, 1);
         for (size_t i = 0; copy && text[i]; i++) {
-            copy[i] = (unsigned char)text[i] < 0x80 ? text[i] : '?';
+            copy[i] = '?';
+            if ((unsigned char)text[i] < 0x80) {
+                copy[i] = text[i];
+            }
         }
         json = json_string(copy ? copy : "");
     }
@@ -252,6 +258,7 @@ static json_t *json_value(const struct view *v, const struct fw_property *row)
     return json_text(v->arena, row->flags & FW_PROPERTY_SECRET ? masked(text) : text);
 }
 
+/* NOLINTBEGIN(misc-no-recursion): queues hold no queues */
 static json_t *json_queues(const struct view *root);
 
 static void fill_json(const struct view *v)
@@ -291,6 +298,8 @@ static json_t *json_queues(const struct view *root)
     }
     return list;
 }
+
+/* NOLINTEND(misc-no-recursion) */
 
 static bool print_json(struct view *root)
 {

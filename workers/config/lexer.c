@@ -169,8 +169,9 @@ static enum fw_token_kind lex(struct fw_lexer *x)
     return kind;
 }
 
-struct fw_token fw_lexer_next(struct fw_lexer *x)
+struct fw_token fw_lexer_next(struct fw_lexer *lexer)
 {
+    struct fw_lexer *x = lexer;
     for (;;) {
         while (x->at < x->end && strchr(" \t\n\r\f", *x->at)) {
             step(x);
@@ -186,7 +187,12 @@ struct fw_token fw_lexer_next(struct fw_lexer *x)
         }
         token.kind = lex(x);
         token.len = (size_t)(x->at - token.start);
-        token.sign = token.kind != FW_TOKEN_SIGN ? '\0' : *token.start == ':' ? '=' : *token.start;
+        if (token.kind == FW_TOKEN_SIGN) {
+            token.sign = *token.start;
+            if (token.sign == ':') {
+                token.sign = '=';
+            }
+        }
         token.last_line = x->line;
         return token;
     }

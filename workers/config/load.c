@@ -121,6 +121,7 @@ static void load_pattern(struct fw_loader *loader, const char *pattern)
 {
     glob_t matches = {0};
     const char *path = fw_relative_path(&loader->report->arena, loader->config->file, pattern);
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): unsafe only against changes of the environment */
     int result = glob(path, 0, is_trouble, &matches);
     if (result == GLOB_NOMATCH && strpbrk(pattern, "*?[")) {
         globfree(&matches); /* an empty conf.d is fine */

@@ -79,7 +79,8 @@ const char *fw_value_text(
     const struct fw_property *row,
     const void *object);
 
-/* expand.c: ${VAR}, ${VAR:-default}, ${VAR:?message}, ${file:PATH}, $$. False: reported. */
+/* expand.c. Below it, file.c.
+ * ${VAR}, ${VAR:-default}, ${VAR:?message}, ${file:PATH}, $$. False: reported. */
 bool fw_expand(
     struct fw_loader *loader,
     struct fw_where where,

@@ -90,7 +90,14 @@ static bool is_sign(const struct parser *p, char sign)
 
 static char closing(char sign)
 {
-    return sign == '{' ? '}' : sign == '[' ? ']' : ')';
+    switch (sign) {
+    case '{':
+        return '}';
+    case '[':
+        return ']';
+    default:
+        return ')';
+    }
 }
 
 /* ---- What is wrong, and why: each reports one error and returns false ---- */
@@ -333,6 +340,7 @@ static bool take_scalar(struct parser *p)
     return true;
 }
 
+/* NOLINTBEGIN(misc-no-recursion): MAX_DEPTH bounds it */
 static bool parse_items(struct parser *p);
 static bool parse_settings(struct parser *p);
 
@@ -550,6 +558,8 @@ static bool parse_settings(struct parser *p)
     }
     return no_name(p);
 }
+
+/* NOLINTEND(misc-no-recursion) */
 
 bool fw_syntax_check(struct fw_source *source, struct fw_arena *arena, struct fw_report *report)
 {

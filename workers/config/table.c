@@ -260,6 +260,9 @@ void fw_property_variable(const struct fw_property *property, char *ret_name, si
 {
     int len = snprintf(ret_name, size, "FILA_WORKER_%s", property->path);
     for (int i = 0; i < len && (size_t)i < size - 1; i++) {
-        ret_name[i] = ret_name[i] == '.' ? '_' : (char)toupper((unsigned char)ret_name[i]);
+        if (ret_name[i] == '.') {
+            ret_name[i] = '_';
+        }
+        ret_name[i] = (char)toupper((unsigned char)ret_name[i]);
     }
 }

@@ -37,13 +37,13 @@ struct fw_choice {
 struct fw_property {
     const char *path; /* "http.listen"; relative to its entry for a key of `queues` */
     enum fw_kind kind;
+    unsigned flags;
     size_t offset;
     size_t count_offset;
     const char *fallback; /* the default as written in a file, without quotes */
     int64_t min;          /* of numbers, ns and bytes */
     int64_t max;
     const struct fw_choice *choices;
-    unsigned flags;
     const char *variable; /* an environment variable besides FILA_WORKER_<PATH>, or NULL */
     const char *help;
 };

@@ -327,6 +327,7 @@ static void unknown_key(
     }
 }
 
+/* NOLINTBEGIN(misc-no-recursion): the depth of the file is bounded by the syntax check */
 static void read_queues(struct fw_loader *loader, config_setting_t *setting);
 
 static void read_group(
@@ -474,6 +475,8 @@ static bool tie(config_setting_t *setting, struct fw_source *source, size_t *nex
     }
     return true;
 }
+
+/* NOLINTEND(misc-no-recursion) */
 
 void fw_tree_read(struct fw_loader *loader, struct fw_source *source, bool is_main)
 {
