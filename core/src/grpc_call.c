@@ -4,6 +4,7 @@
 #include "wire/codec.h"
 
 #include <grpc/byte_buffer.h>
+#include <grpc/slice_buffer.h>
 
 #include <assert.h>
 #include <stdlib.h>
@@ -59,11 +60,15 @@ static struct fg_call *call_new(struct fg_transport *t)
     c->transport = t;
     grpc_metadata_array_init(&c->head);
     grpc_metadata_array_init(&c->trail);
+    c->request.type = GRPC_BB_RAW;
+    c->request.data.raw.compression = GRPC_COMPRESS_NONE;
+    grpc_slice_buffer_init(&c->request.data.raw.slice_buffer);
     grpc_op *op = c->ops;
     op->op = GRPC_OP_SEND_INITIAL_METADATA;
     op->data.send_initial_metadata.count = t->key_count;
     op++->data.send_initial_metadata.metadata = &t->key;
-    op++->op = GRPC_OP_SEND_MESSAGE;
+    op->op = GRPC_OP_SEND_MESSAGE;
+    op++->data.send_message.send_message = &c->request;
     op++->op = GRPC_OP_SEND_CLOSE_FROM_CLIENT;
     op->op = GRPC_OP_RECV_INITIAL_METADATA;
     op++->data.recv_initial_metadata.recv_initial_metadata = &c->head;
@@ -80,6 +85,7 @@ static void call_free(struct fg_call *c)
 {
     grpc_metadata_array_destroy(&c->head);
     grpc_metadata_array_destroy(&c->trail);
+    grpc_slice_buffer_destroy(&c->request.data.raw.slice_buffer);
     free(c);
 }
 
@@ -87,8 +93,7 @@ static void call_free(struct fg_call *c)
 static void call_recycle(struct fg_call *c)
 {
     struct fg_transport *t = c->transport;
-    grpc_byte_buffer_destroy(c->request);
-    c->request = NULL;
+    grpc_slice_buffer_reset_and_unref(&c->request.data.raw.slice_buffer);
     if (c->call) {
         grpc_byte_buffer_destroy(c->reply);
         c->reply = NULL;
@@ -115,9 +120,8 @@ static void call_start(struct fg_call *c)
     c->index = t->flying_count;
     t->flying[t->flying_count++] = c;
     c->call = grpc_channel_create_registered_call(
-        t->channels->channel, NULL, 0, t->queue, t->methods[c->method],
+        t->main->channel, NULL, 0, t->queue, t->methods[c->method],
         gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
-    c->ops[1].data.send_message.send_message = c->request;
     grpc_call_error e = grpc_call_start_batch(c->call, c->ops, 6, &c->tag, NULL);
     assert(e == GRPC_CALL_OK);
     (void)e;
@@ -205,7 +209,7 @@ static void submit(struct fg_call *c, fila_call method, const fila_request *requ
         finish_unsent(c, FILA_TIMEOUT, "not sent: its deadline had passed");
         return;
     }
-    c->request = fg_encode(request, size);
+    grpc_slice_buffer_add(&c->request.data.raw.slice_buffer, fg_encode(request, size));
     if (c->deadline < t->next_deadline) {
         t->next_deadline = c->deadline;
     }

@@ -52,6 +52,7 @@ static grpc_channel *connect_with(const struct fg_transport *t, uint32_t window)
     set(&args, GRPC_ARG_ENABLE_RETRIES, 0);
     set(&args, GRPC_ARG_MINIMAL_STACK, 1);
     set(&args, GRPC_ARG_ENABLE_CHANNELZ, 0);
+    set(&args, GRPC_ARG_DISABLE_CLIENT_AUTHORITY_FILTER, 1); /* each call names its own */
     set(&args, GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
     set(&args, GRPC_ARG_ENABLE_HTTP_PROXY, 0);
     set(&args, GRPC_ARG_SERVICE_CONFIG_DISABLE_RESOLUTION, 1);
@@ -79,38 +80,27 @@ static grpc_channel *connect_with(const struct fg_transport *t, uint32_t window)
 
 struct fg_channel *fg_channel_use(struct fg_transport *transport, uint32_t window)
 {
-    struct fg_channel **link = &transport->channels;
-    for (; *link; link = &(*link)->next) {
-        if ((*link)->window == window) {
-            (*link)->users++;
-            return *link;
-        }
+    if (transport->main && window == transport->window) {
+        transport->main->users++;
+        return transport->main;
     }
     struct fg_channel *c = calloc(1, sizeof *c);
     if (!c) {
         return NULL;
     }
-    c->window = window;
     c->users = 1;
     c->channel = connect_with(transport, window);
     if (!c->channel) {
         free(c);
         return NULL;
     }
-    *link = c;
     return c;
 }
 
-void fg_channel_leave(struct fg_transport *transport, struct fg_channel *channel)
+void fg_channel_leave(struct fg_channel *channel)
 {
-    struct fg_channel **link = &transport->channels;
-    if (--channel->users > 0) {
-        return;
+    if (channel && --channel->users == 0) {
+        grpc_channel_destroy(channel->channel);
+        free(channel);
     }
-    while (*link != channel) {
-        link = &(*link)->next;
-    }
-    *link = channel->next;
-    grpc_channel_destroy(channel->channel);
-    free(channel);
 }

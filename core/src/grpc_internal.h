@@ -34,14 +34,14 @@ struct fg_tag {
     void (*fire)(struct fg_tag *tag, bool ok);
 };
 
-/* A connection with one flow-control window. The transport's own comes first and carries all unary
- * calls; streams that ask for another window share one more per window (C core sets it per
- * connection). */
+/* A connection. The transport's own carries all unary calls and the streams with the transport's
+ * window. A stream that asks for another window gets one of its own, because C core sets windows
+ * per connection, and because they share less than they seem to: whatever the streams' windows are,
+ * C core 1.51 (without its bandwidth probe, which knows no bound) keeps the connection's at 64 KiB
+ * or the message that is being read, a round trip. */
 struct fg_channel {
-    struct fg_channel *next;
     grpc_channel *channel;
-    uint32_t window;
-    uint32_t users; /* streams; a channel without any is closed, except the first */
+    uint32_t users; /* the transport, and streams */
 };
 
 enum fg_kind {
@@ -79,7 +79,7 @@ struct fg_call {
     void *item;        /* the caller's fila_settle, fila_publish or fila_unary */
     fila_error *error; /* inside the item */
     grpc_call *call;
-    grpc_byte_buffer *request;
+    grpc_byte_buffer request; /* not allocated: gRPC takes the slice out of it */
     grpc_byte_buffer *reply;
     grpc_metadata_array head;
     grpc_metadata_array trail;
@@ -136,7 +136,7 @@ struct fg_transport {
     size_t key_count;
     void *methods[FILA_CALL_COUNT]; /* registered on the first channel */
     grpc_completion_queue *queue;
-    struct fg_channel *channels;
+    struct fg_channel *main;
     bool closing;
 
     /* Waking, by any thread. */
@@ -168,9 +168,9 @@ struct fg_transport {
 
 /* ---- grpc_channel.c ---- */
 
-/* The channel for `window`, opened when there is none yet; NULL when gRPC gives none. */
+/* A channel for a stream with that window, or for the transport itself; NULL without memory. */
 struct fg_channel *fg_channel_use(struct fg_transport *transport, uint32_t window);
-void fg_channel_leave(struct fg_transport *transport, struct fg_channel *channel);
+void fg_channel_leave(struct fg_channel *channel); /* takes NULL */
 
 /* ---- grpc_call.c ---- */
 
@@ -235,7 +235,7 @@ bool fg_bytes(
     size_t *ret_len,
     uint8_t **ret_copy);
 
-/* A request, encoded. */
-grpc_byte_buffer *fg_encode(const fila_request *request, size_t size);
+/* A request of that size, encoded. */
+grpc_slice fg_encode(const fila_request *request, size_t size);
 
 #endif

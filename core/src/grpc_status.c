@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: AGPL-3.0-or-later */
 #include "base/error.h"
 #include "grpc_internal.h"
+#include "wire/codec.h"
 
 #include <grpc/support/alloc.h>
 
@@ -105,24 +106,25 @@ static bool broke(fila_view text)
     return false;
 }
 
-/* The text came from the peer: one line of it, and no half character at the end. */
+/* How many bytes at `text` are one good character: 0 when they are none, or a control character. */
+static size_t character(const char *text)
+{
+    unsigned char first = (unsigned char)text[0];
+    size_t len = first < 0x80 ? 1 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
+    bool good = first >= 0x20 && first != 0x7f && strnlen(text, len) == len;
+    return good && fila_utf8_valid(text, len) ? len : 0;
+}
+
+/* The text came from the peer, and may have been cut: one line of good UTF-8 of it. */
 static void clean(char *text)
 {
-    size_t len = strlen(text);
-    for (size_t i = 0; i < len; i++) {
-        if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f) {
-            text[i] = ' ';
+    char *end = text + strlen(text);
+    for (char *at = text; at < end;) {
+        size_t len = character(at);
+        if (!len) {
+            *at = (unsigned char)*at < 0x80 ? ' ' : '?';
         }
-    }
-    if (len < FILA_ERROR_TEXT - 1) {
-        return;
-    }
-    size_t start = len;
-    while (start && ((unsigned char)text[start - 1] & 0xc0) == 0x80) {
-        start--;
-    }
-    if (start && (unsigned char)text[start - 1] >= 0xc0) {
-        text[start - 1] = '\0';
+        at += len ? len : 1;
     }
 }
 

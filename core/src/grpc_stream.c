@@ -75,7 +75,7 @@ static void stream_free(struct fg_stream *s)
     grpc_metadata_array_destroy(&s->trail);
     grpc_slice_unref(s->details);
     grpc_call_unref(s->call);
-    fg_channel_leave(transport_of(s), s->channel);
+    fg_channel_leave(s->channel);
     free(s);
 }
 
@@ -283,13 +283,17 @@ fila_status fg_open_stream(
     s->own_end = (fila_error)FILA_ERROR_INIT;
     s->asked_at = fila_now();
     s->tell_at = FILA_NEVER;
-    s->request = fg_encode(&request, size);
+    grpc_slice body = fg_encode(&request, size);
+    s->request = grpc_raw_byte_buffer_create(&body, 1);
+    grpc_slice_unref(body);
     grpc_metadata_array_init(&s->head);
     grpc_metadata_array_init(&s->trail);
+    grpc_slice authority = grpc_slice_from_copied_string(t->address.authority);
     s->call = grpc_channel_create_call(
         s->channel->channel, NULL, 0, t->queue,
-        grpc_slice_from_static_string(fila_call_path(FILA_CALL_CONSUME)), NULL,
+        grpc_slice_from_static_string(fila_call_path(FILA_CALL_CONSUME)), &authority,
         gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
+    grpc_slice_unref(authority);
     s->next = t->streams;
     s->link = &t->streams;
     if (s->next) {

@@ -21,13 +21,11 @@
 
 /* ---- Bytes ---- */
 
-grpc_byte_buffer *fg_encode(const fila_request *request, size_t size)
+grpc_slice fg_encode(const fila_request *request, size_t size)
 {
     grpc_slice body = grpc_slice_malloc(size);
     fila_request_write(request, GRPC_SLICE_START_PTR(body));
-    grpc_byte_buffer *buffer = grpc_raw_byte_buffer_create(&body, 1);
-    grpc_slice_unref(body);
-    return buffer;
+    return body;
 }
 
 bool fg_bytes(
@@ -145,16 +143,17 @@ static fila_status start(struct fg_transport *t, fila_error *reterr)
 {
     t->flying = calloc(t->base.caps.in_flight, sizeof(struct fg_call *));
     t->queue = grpc_completion_queue_create_for_next(NULL);
-    if (!t->flying || !fg_channel_use(t, t->window)) {
+    t->main = fg_channel_use(t, t->window);
+    if (!t->flying || !t->main) {
         return fila_fail(reterr, FILA_NO_MEMORY, "no memory for a connection");
     }
     for (int call = 0; call < FILA_CALL_COUNT; call++) {
         t->methods[call] = grpc_channel_register_call(
-            t->channels->channel, fila_call_path((fila_call)call), NULL, NULL);
+            t->main->channel, fila_call_path((fila_call)call), t->address.authority, NULL);
     }
     t->woke.fire = fg_woke;
     t->waker = grpc_channel_create_call(
-        t->channels->channel, NULL, 0, t->queue, grpc_slice_from_static_string("/"), NULL,
+        t->main->channel, NULL, 0, t->queue, grpc_slice_from_static_string("/"), NULL,
         gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
     return FILA_OK;
 }
@@ -219,9 +218,7 @@ static void fg_free(struct fila_transport *transport)
     if (t->waker) {
         grpc_call_unref(t->waker);
     }
-    if (t->channels) {
-        fg_channel_leave(t, t->channels);
-    }
+    fg_channel_leave(t->main);
     grpc_completion_queue_shutdown(t->queue);
     while (grpc_completion_queue_next(t->queue, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL).type !=
            GRPC_QUEUE_SHUTDOWN) {

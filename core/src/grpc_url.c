@@ -119,6 +119,7 @@ static fila_status parse_unix(const char *url, struct fg_address *ret, fila_erro
             strlen(path), room - 1);
     }
     (void)snprintf(ret->name, sizeof ret->name, "unix:%s", path);
+    (void)snprintf(ret->authority, sizeof ret->authority, "localhost");
     at = (size_t)snprintf(ret->target, sizeof ret->target, "unix://");
     for (const char *p = path; *p; p++) {
         if (is_name_byte(*p) || *p == '/') {
@@ -188,6 +189,7 @@ fila_status fg_address_parse(const char *url, struct fg_address *ret_address, fi
     (void)snprintf(
         ret_address->target, sizeof ret_address->target, "%s:///%s", prefix[kind],
         ret_address->name);
+    memcpy(ret_address->authority, ret_address->name, sizeof ret_address->authority);
     return FILA_OK;
 }
 

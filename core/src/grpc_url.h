@@ -14,7 +14,8 @@ struct fg_address {
      * Always with three slashes, so that it differs from the peer name that gRPC gives a call that
      * was answered: see fg_explain. */
     char target[512];
-    char name[300]; /* for people: "HOST:PORT", "[A]:PORT" or "unix:/PATH" */
+    char name[300];      /* for people: "HOST:PORT", "[A]:PORT" or "unix:/PATH" */
+    char authority[300]; /* for HTTP/2: the name, or "localhost" for a socket's path */
 };
 
 /* Takes grpc://HOST[:PORT], grpc://A.B.C.D[:PORT], grpc://[IPV6][:PORT] (each also with a slash at

@@ -220,6 +220,7 @@ static void open_channel(void)
         {GRPC_ARG_ENABLE_RETRIES, 0},
         {GRPC_ARG_MINIMAL_STACK, 1},
         {GRPC_ARG_ENABLE_CHANNELZ, 0},
+        {GRPC_ARG_DISABLE_CLIENT_AUTHORITY_FILTER, 1},
         {GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1},
         {GRPC_ARG_HTTP2_BDP_PROBE, 0},
         {GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, (int)loop.window},
@@ -243,7 +244,8 @@ static void open_channel(void)
     grpc_channel_credentials *credentials = grpc_insecure_credentials_create();
     channel = grpc_channel_create(loop.address, credentials, &args);
     grpc_channel_credentials_release(credentials);
-    ack_method = grpc_channel_register_call(channel, fila_call_path(FILA_CALL_ACK), NULL, NULL);
+    ack_method =
+        grpc_channel_register_call(channel, fila_call_path(FILA_CALL_ACK), loop.address, NULL);
 }
 
 static void run(void)
@@ -258,9 +260,10 @@ static void run(void)
     fila_request_write(&request, GRPC_SLICE_START_PTR(body));
     grpc_byte_buffer *wanted = grpc_raw_byte_buffer_create(&body, 1);
     grpc_slice_unref(body);
+    grpc_slice authority = grpc_slice_from_static_string(loop.address);
     stream = grpc_channel_create_call(
         channel, NULL, 0, queue, grpc_slice_from_static_string(fila_call_path(FILA_CALL_CONSUME)),
-        NULL, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
+        &authority, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
     grpc_op open[4] = {
         {.op = GRPC_OP_SEND_INITIAL_METADATA, .flags = GRPC_INITIAL_METADATA_WAIT_FOR_READY},
         {.op = GRPC_OP_SEND_MESSAGE, .data.send_message.send_message = wanted},

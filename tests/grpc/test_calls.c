@@ -176,11 +176,11 @@ Test(calls, replies_that_are_none)
     cr_expect_str_eq(c.publish.error.text, "the broker gave an id of 96 bytes");
 
     stub_answer(
-        s.stub, FILA_CALL_GET_STATS, &(struct stub_answer){.status = 13, .text = "two\nlines\x7f"});
+        s.stub, FILA_CALL_GET_STATS, &(struct stub_answer){.status = 13, .text = "two\nlines\x7f \xc3\xa9 \xc3"});
     ask_call(s.t, &d, &request, 10000);
     cr_assert(rig_until(s.t, &d.done, 1, 10000));
     cr_expect_eq(d.unary.error.code, FILA_INTERNAL);
-    cr_expect_str_eq(d.unary.error.text, "two lines ", "one line");
+    cr_expect_str_eq(d.unary.error.text, "two lines  \xc3\xa9 ?", "one line of UTF-8");
     finish(&s);
 }
 
