@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 struct loop {
     const char *address;
@@ -60,7 +61,7 @@ static inline struct loop loop_init(int argc, char **argv)
             "usage: %s address=HOST:PORT [messages=20000] [warm=2000] [in_flight=64] "
             "[window=65536] [queue=orders]\n",
             argv[0]);
-        exit(64);
+        _exit(64);
     }
     l.latency_us = calloc(l.messages, sizeof *l.latency_us);
     return l;

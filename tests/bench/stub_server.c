@@ -239,6 +239,17 @@ static void *serve(void *unused)
     }
 }
 
+/* gRPC takes what it only reads as char *. */
+static char *plain(const char *text)
+{
+    union {
+        const char *in;
+        char *out;
+    } both = {text};
+
+    return both.out;
+}
+
 static int listen_on(const char *address)
 {
     static const struct {
@@ -258,7 +269,7 @@ static int listen_on(const char *address)
     grpc_channel_args args = {COUNT, list};
     for (size_t i = 0; i < COUNT; i++) {
         list[i].type = GRPC_ARG_INTEGER;
-        list[i].key = (char *)(uintptr_t)wanted[i].key;
+        list[i].key = plain(wanted[i].key);
         list[i].value.integer = wanted[i].value;
     }
     server = grpc_server_create(&args, NULL);
@@ -316,8 +327,9 @@ int main(int argc, char **argv)
     }
     signal(SIGTERM, stop_reading);
     make_message(
-        (size_t)atol(option(argc, argv, "payload", "1024")),
-        (size_t)atol(option(argc, argv, "headers", "2")), option(argc, argv, "queue", "orders"));
+        strtoul(option(argc, argv, "payload", "1024"), NULL, 10),
+        strtoul(option(argc, argv, "headers", "2"), NULL, 10),
+        option(argc, argv, "queue", "orders"));
     make_replies();
     grpc_init();
     int port = listen_on(argv[1]);

@@ -24,7 +24,7 @@ static void on_acked(struct fila_settle *item)
     struct ack *a = item->user;
     if (item->result != FILA_SETTLE_OK && !stopping) {
         (void)fprintf(stderr, "transport_cost: %s\n", item->error.text);
-        exit(1);
+        _exit(1);
     }
     fila_message_free(a->message);
     a->next = spare;
@@ -69,7 +69,7 @@ static void on_ended(void *user, const fila_error *why)
     (void)user;
     if (!stopping) {
         (void)fprintf(stderr, "transport_cost: the stream ended: %s\n", why->text);
-        exit(1);
+        _exit(1);
     }
 }
 

@@ -28,7 +28,7 @@ static int listen_anywhere(int *ret_port)
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0 || bind(fd, (struct sockaddr *)&in, sizeof in) || listen(fd, 16) ||
         getsockname(fd, (struct sockaddr *)&in, &len)) {
-        exit(1);
+        abort();
     }
     *ret_port = ntohs(in.sin_port);
     return fd;
@@ -94,7 +94,7 @@ struct peer *peer_start(enum peer_kind kind, int *ret_port)
     p->kind = kind;
     p->listener = listen_anywhere(ret_port);
     if (pipe(p->stop) || pthread_create(&p->thread, NULL, serve, p)) {
-        exit(1);
+        abort();
     }
     return p;
 }

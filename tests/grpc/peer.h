@@ -16,7 +16,7 @@ enum peer_kind {
     PEER_BROKEN  /* good HTTP/2 settings, then a frame that is none */
 };
 
-/* Listens on a free port of 127.0.0.1. Exits the process when it cannot. */
+/* Listens on a free port of 127.0.0.1. Aborts when it cannot. */
 struct peer *peer_start(enum peer_kind kind, int *ret_port);
 void peer_stop(struct peer *peer);
 

@@ -41,7 +41,7 @@ static bool ended;
 static void fail(const char *what)
 {
     (void)fprintf(stderr, "stress_wake: %s\n", what);
-    exit(1);
+    abort();
 }
 
 static void answered(struct fila_settle *item)
@@ -186,7 +186,7 @@ int main(void)
     pthread_mutex_unlock(&kept_lock);
     pthread_join(freer, NULL);
     stub_stop(stub);
-    free((void *)(uintptr_t)message.data);
+    stub_message_free(message);
     if (!received) {
         fail("nothing was read");
     }

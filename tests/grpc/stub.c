@@ -243,7 +243,7 @@ static void note(struct call *c, struct stub_answer *ret_answer)
         grpc_slice all = grpc_byte_buffer_reader_readall(&reader);
         char *copy = malloc(GRPC_SLICE_LENGTH(all) + 1);
         memcpy(copy, GRPC_SLICE_START_PTR(all), GRPC_SLICE_LENGTH(all));
-        free((void *)(uintptr_t)last->data);
+        stub_message_free(*last);
         *last = (fila_view){copy, GRPC_SLICE_LENGTH(all)};
         grpc_slice_unref(all);
         grpc_byte_buffer_reader_destroy(&reader);
@@ -307,6 +307,17 @@ static void on_down(struct tag *tag, bool ok)
 
 /* ---- For tests ---- */
 
+/* gRPC takes what it only reads as char *. */
+static char *plain(const char *text)
+{
+    union {
+        const char *in;
+        char *out;
+    } both = {text};
+
+    return both.out;
+}
+
 struct stub *stub_start(const char *address)
 {
     static const struct {
@@ -325,7 +336,7 @@ struct stub *stub_start(const char *address)
     grpc_init();
     for (size_t i = 0; i < args.num_args; i++) {
         list[i].type = GRPC_ARG_INTEGER;
-        list[i].key = (char *)(uintptr_t)wanted[i].key;
+        list[i].key = plain(wanted[i].key);
         list[i].value.integer = wanted[i].value;
     }
     pthread_mutex_init(&stub->locked.lock, NULL);
@@ -343,7 +354,7 @@ struct stub *stub_start(const char *address)
     grpc_server_credentials_release(credentials);
     if (!stub->port) {
         (void)fprintf(stderr, "stub: cannot listen on %s\n", address);
-        exit(1);
+        abort();
     }
     grpc_server_start(stub->server);
     for (int n = 0; n < FILA_CALL_COUNT * SLOTS; n++) {
@@ -377,17 +388,17 @@ void stub_stop(struct stub *stub)
     grpc_completion_queue_destroy(stub->queue);
     grpc_shutdown();
     for (int m = 0; m < FILA_CALL_COUNT; m++) {
-        free((void *)(uintptr_t)stub->locked.requests[m].data);
+        stub_message_free(stub->locked.requests[m]);
     }
     pthread_mutex_destroy(&stub->locked.lock);
     pthread_cond_destroy(&stub->locked.changed);
     free(stub);
 }
 
-void stub_answer(struct stub *stub, fila_call call, const struct stub_answer *answer_)
+void stub_answer(struct stub *stub, fila_call call, const struct stub_answer *how)
 {
     pthread_mutex_lock(&stub->locked.lock);
-    stub->locked.answers[call] = *answer_;
+    stub->locked.answers[call] = *how;
     pthread_mutex_unlock(&stub->locked.lock);
 }
 
@@ -504,4 +515,9 @@ fila_view stub_message(const char *id, const char *queue, size_t payload, size_t
     free(names);
     free(list);
     return (fila_view){bytes, head + payload};
+}
+
+void stub_message_free(fila_view message)
+{
+    free(plain(message.data));
 }

@@ -39,14 +39,14 @@ struct stub_stream {
     bool silent;        /* not even headers */
 };
 
-/* Listens on `address` ("127.0.0.1:0", "unix:/path"); exits the process when that fails. Calls
+/* Listens on `address` ("127.0.0.1:0", "unix:/path"); aborts when that fails. Calls
  * grpc_init. */
 struct stub *stub_start(const char *address);
 int stub_port(const struct stub *stub);
 /* Ends all and frees. Takes NULL. */
 void stub_stop(struct stub *stub);
 
-void stub_answer(struct stub *stub, fila_call call, const struct stub_answer *answer);
+void stub_answer(struct stub *stub, fila_call call, const struct stub_answer *how);
 void stub_stream(struct stub *stub, const struct stub_stream *script);
 
 /* How many of these calls have come; waiting up to `ms` until there are `count`. */
@@ -64,7 +64,8 @@ const char *stub_key(struct stub *stub);
  * All unary calls are answered with OK. */
 pid_t stub_fork(const struct stub_stream *script, int *ret_port);
 
-/* The bytes of a ConsumeResponse, allocated. */
+/* The bytes of a ConsumeResponse, allocated: free them with stub_message_free. */
 fila_view stub_message(const char *id, const char *queue, size_t payload, size_t headers);
+void stub_message_free(fila_view message);
 
 #endif

@@ -176,7 +176,8 @@ Test(calls, replies_that_are_none)
     cr_expect_str_eq(c.publish.error.text, "the broker gave an id of 96 bytes");
 
     stub_answer(
-        s.stub, FILA_CALL_GET_STATS, &(struct stub_answer){.status = 13, .text = "two\nlines\x7f \xc3\xa9 \xc3"});
+        s.stub, FILA_CALL_GET_STATS,
+        &(struct stub_answer){.status = 13, .text = "two\nlines\x7f \xc3\xa9 \xc3"});
     ask_call(s.t, &d, &request, 10000);
     cr_assert(rig_until(s.t, &d.done, 1, 10000));
     cr_expect_eq(d.unary.error.code, FILA_INTERNAL);
@@ -453,7 +454,7 @@ Test(calls, shutdown_ends_everything)
     t->ops->free(t);
     watch_free(w);
     stub_stop(stub);
-    free((void *)(uintptr_t)message.data);
+    stub_message_free(message);
 }
 
 Test(calls, freed_without_a_run)

@@ -37,11 +37,6 @@ static void finish(struct setup *s)
     stub_stop(s->stub);
 }
 
-static void release(fila_view bytes)
-{
-    free((void *)(uintptr_t)bytes.data);
-}
-
 /* ---- Credits ---- */
 
 Test(streams, hands_out_a_message_for_each_credit_and_no_more)
@@ -76,7 +71,7 @@ Test(streams, hands_out_a_message_for_each_credit_and_no_more)
     cr_expect_eq(w->messages, 5);
     cr_assert(stub_wait_cancelled(s.stub, 1, 5000));
     finish(&s);
-    release(message);
+    stub_message_free(message);
 }
 
 Test(streams, the_window_bounds_what_the_server_gets_rid_of)
@@ -100,7 +95,7 @@ Test(streams, the_window_bounds_what_the_server_gets_rid_of)
     s.t->ops->cancel_stream(narrow.stream);
     cr_assert(rig_until(s.t, &narrow.ended, 1, 5000));
     finish(&s);
-    release(message);
+    stub_message_free(message);
 }
 
 /* ---- What comes ---- */
@@ -130,7 +125,7 @@ Test(streams, payloads_of_all_sizes)
         for (size_t at = 0; at < payload.len; at += 511) {
             cr_assert_eq(payload.data[at], 'p');
         }
-        release(messages[i]);
+        stub_message_free(messages[i]);
     }
     finish(&s);
 }
@@ -148,7 +143,7 @@ Test(streams, ten_thousand_headers)
     }
     cr_expect_eq(count, 10000);
     finish(&s);
-    release(message);
+    stub_message_free(message);
 }
 
 Test(streams, a_message_over_the_limit_ends_the_stream_and_says_its_size)
@@ -171,8 +166,8 @@ Test(streams, a_message_over_the_limit_ends_the_stream_and_says_its_size)
     cr_expect_str_eq(s.w->why.text, text);
     cr_assert(stub_wait_cancelled(s.stub, 1, 5000));
     finish(&s);
-    release(messages[0]);
-    release(messages[1]);
+    stub_message_free(messages[0]);
+    stub_message_free(messages[1]);
 }
 
 Test(streams, empty_frames_cost_no_credit)
@@ -187,7 +182,7 @@ Test(streams, empty_frames_cost_no_credit)
     cr_expect_eq(s.w->messages, 3);
     cr_expect_eq(s.w->why.code, FILA_OK);
     finish(&s);
-    release(messages[2]);
+    stub_message_free(messages[2]);
 }
 
 Test(streams, bytes_that_are_no_message)
@@ -199,7 +194,7 @@ Test(streams, bytes_that_are_no_message)
     cr_expect_eq(s.w->messages, 1);
     cr_expect_eq(s.w->why.code, FILA_PROTOCOL, "%s", s.w->why.text);
     finish(&s);
-    release(messages[0]);
+    stub_message_free(messages[0]);
 }
 
 Test(streams, a_message_may_outlive_its_transport)
@@ -214,8 +209,8 @@ Test(streams, a_message_may_outlive_its_transport)
     cr_expect_eq(fila_message_payload(s.w->kept[0]).data[699], 'p');
     cr_expect_eq(fila_message_payload(s.w->kept[1]).data[199999], 'p');
     watch_free(s.w);
-    release(messages[0]);
-    release(messages[1]);
+    stub_message_free(messages[0]);
+    stub_message_free(messages[1]);
 }
 
 /* ---- Ends ---- */
@@ -302,7 +297,7 @@ Test(streams, stop_hands_out_what_was_received_and_ends)
     cr_expect_eq(s.w->messages, 10);
     cr_assert(stub_wait_cancelled(s.stub, 1, 5000));
     finish(&s);
-    release(message);
+    stub_message_free(message);
 }
 
 Test(streams, many_at_once)
@@ -325,7 +320,7 @@ Test(streams, many_at_once)
         watch_free(all[i]);
     }
     finish(&s);
-    release(message);
+    stub_message_free(message);
 }
 
 /* ---- How long a receive had truly waited ---- */
@@ -342,7 +337,7 @@ Test(streams, a_receive_that_waited_says_since_when)
     cr_expect(read.read_at - read.waiting_since >= 450 * FILA_MS);
     cr_expect(read.waiting_since >= since && read.read_at <= fila_now());
     finish(&s);
-    release(message);
+    stub_message_free(message);
 }
 
 Test(streams, a_receive_nobody_watched_does_not_count_as_waiting)
@@ -356,7 +351,7 @@ Test(streams, a_receive_nobody_watched_does_not_count_as_waiting)
     cr_assert(rig_until(s.t, &s.w->messages, 1, 5000));
     cr_expect_eq(s.w->reads[0].waiting_since, s.w->reads[0].read_at);
     finish(&s);
-    release(message);
+    stub_message_free(message);
 }
 
 Test(streams, a_process_that_was_stopped_does_not_count_it_as_waiting)
@@ -387,5 +382,5 @@ Test(streams, a_process_that_was_stopped_does_not_count_it_as_waiting)
     kill(server, SIGKILL);
     waitpid(server, NULL, 0);
     waitpid(stopper, NULL, 0);
-    release(message);
+    stub_message_free(message);
 }
