@@ -28,8 +28,9 @@ void fw_plugin_search_path(char *ret_path, size_t size)
     const char *given = getenv("FILA_WORKER_PLUGIN_PATH"); // NOLINT(concurrency-mt-unsafe)
     program_folder(program, sizeof program);
     (void)snprintf(
-        ret_path, size, "%s%s%s/plugins:%s/../lib/fila-worker:%s", given ? given : "",
-        given && *given ? ":" : "", program, program, FW_PLUGIN_FOLDER);
+        ret_path, size, "%s%s%s/plugins:%s/../lib/fila-worker:%s/../" FW_LIBDIR "/fila-worker:%s",
+        given ? given : "", given && *given ? ":" : "", program, program, program,
+        FW_PLUGIN_FOLDER);
 }
 
 /* The next folder of a list; empty ones are skipped. False at its end. */
