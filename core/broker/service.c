@@ -81,7 +81,7 @@ struct call {
     struct fq_message *message; /* ENQUEUE: made before the lock is taken */
     void *block;                /* what `reply` points into; freed after the answer */
     char id[FQ_ID_SIZE];
-    char value[CONFIG_VALUE_MAX];
+    char value[CONFIG_VALUE_MAX]; /* last: not cleared for each call */
 };
 
 /* What the engine said, in words (contract A2: often just a name). */
@@ -445,9 +445,12 @@ static bool execute_locked(struct call *call, fb_reply_fn on_reply, void *user)
 
 void fb_call(fila_broker *broker, const fila_request *request, fb_reply_fn on_reply, void *user)
 {
-    struct call call = {.broker = broker, .request = request};
+    struct call call;
     bool entered;
     bool parked = false;
+    memset(&call, 0, offsetof(struct call, value));
+    call.broker = broker;
+    call.request = request;
     call.reply.call = request->call;
     call.status = (unsigned)request->call < FILA_CALL_COUNT
                       ? ROWS[request->call].check(&call)

@@ -7,6 +7,14 @@
  * message, a nack is an immediate retry, an expired lease comes back only when the broker has been
  * idle): what works here works there. Reach it in process with fila_client_options.broker and the
  * URL `embedded:`, or over gRPC at `listen`.
+ *
+ * It differs on purpose in this:
+ * - It keeps everything in memory. What a server shows only after a restart does not exist here:
+ *   messages of a deleted queue that come back, order rebuilt by enqueue time (contract B10, B12).
+ * - A queue name over 65,535 bytes is refused (3); it stops a server (contract A7).
+ * - Queue scripts are refused (12), and so are the calls for API keys and ACLs, as by servers that
+ *   do not have them yet. There is no cluster.
+ * - Of the text of an error 255 bytes are kept.
  */
 #ifndef FILA_BROKER_H
 #define FILA_BROKER_H
