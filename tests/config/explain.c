@@ -143,6 +143,20 @@ Test(explain, reads_back_the_same)
     fw_config_free(again);
 }
 
+Test(explain, what_the_handler_calls_a_secret_is_masked)
+{
+    struct fw_config *config = config_of(
+        "queues = ( { queue = \"a\"; handler = { plugin = \"x\"; url = \"hidden\"; user = \"u\"; }; } );");
+    fw_config_mask(config, 0, "url");
+    fw_config_mask(config, 0, "not there");
+    char *text = explained(config, false);
+    cr_expect(strstr(text, "hidden") == NULL, "%s", text);
+    cr_expect(strstr(text, "url = \"***\";") != NULL, "%s", text);
+    cr_expect(strstr(text, "user = \"u\";") != NULL, "%s", text);
+    free(text);
+    fw_config_free(config);
+}
+
 Test(explain, an_unset_secret_looks_unset)
 {
     struct fw_config *config =

@@ -176,6 +176,37 @@ Test(format, long_lines_are_cut_at_a_character)
     }
 }
 
+/* Whatever comes in: valid JSON (its reader checks UTF-8), and no control character in a text line.
+ */
+Test(format, any_bytes)
+{
+    uint64_t random = 88172645463325252;
+    for (int round = 0; round < 20000; round++) {
+        char bytes[48];
+        char buffer[FW_LOG_LINE_SIZE];
+        for (size_t i = 0; i < sizeof bytes; i++) {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            bytes[i] = (char)(random >> (round % 3 * 8)); /* also runs that are nearly UTF-8 */
+            if (round % 2 && i % 3) {
+                bytes[i] = (char)(0x80 | (bytes[i] & 0x3f));
+            }
+        }
+        const struct fw_field field = fw_text("error", (fila_view){bytes + 24, 24});
+        const struct fw_log_line line = {WALL, FW_EVENT_HANDLER_LOG, {bytes, 24}, false, &field, 1};
+        size_t len = fw_log_as_json(&line, buffer);
+        json_t *json = json_loadb(buffer, len, JSON_ALLOW_NUL, NULL);
+        cr_assert(json != NULL, "%.*s", (int)len, buffer);
+        json_decref(json);
+        len = fw_log_as_text(&line, false, buffer);
+        for (size_t i = 0; i + 1 < len; i++) {
+            cr_assert(ge(int, (unsigned char)buffer[i], 0x20));
+            cr_assert(ne(int, (unsigned char)buffer[i], 0x7f));
+        }
+    }
+}
+
 Test(format, a_cut_text_says_so)
 {
     char buffer[FW_LOG_LINE_SIZE + 1];

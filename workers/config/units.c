@@ -121,7 +121,8 @@ static bool scaled(const struct number *n, int64_t factor, int64_t *ret_value)
     uint64_t common = common_divisor((uint64_t)factor, n->scale);
     uint64_t scale = n->scale / common;
     int64_t all = 0;
-    if (scale == 0 || n->fraction % scale != 0 || __builtin_mul_overflow((int64_t)n->whole, factor, &all)) {
+    if (scale == 0 || n->fraction % scale != 0 ||
+        __builtin_mul_overflow((int64_t)n->whole, factor, &all)) {
         return false;
     }
     uint64_t part = n->fraction / scale * ((uint64_t)factor / common); /* below factor */
