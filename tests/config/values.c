@@ -75,14 +75,14 @@ Test(values, every_key_of_a_queue)
 {
     struct fw_config *c = config_of(
         "queues = ( { queue = \"a\"; handler = { plugin = \"./x.so\"; };\n"
-        "isolation = \"process\"; concurrency = 3; streams = 2; prefetch = 9; prefetch_bytes = "
+        "isolation = \"threads\"; concurrency = 3; streams = 2; prefetch = 9; prefetch_bytes = "
         "\"1MiB\"; visibility_timeout = \"2min\"; timeout = \"20s\"; one_at_a_time_per = "
         "\"header:user id\"; rate = 2.5; retry = { attempts = 0; first = \"250ms\"; max = \"10s\"; "
         "}; max_deliveries = 7; dead_letter = \"broker\"; unsure_lease = \"skip\"; breaker = { "
         "failures = 3; probe = \"1s\"; max = \"4s\"; }; missing_queue = \"create\"; "
         "on_enqueue_script = \"e\"; on_failure_script = \"f\"; } );");
     const struct fw_queue_config *q = &c->queues[0];
-    cr_expect(eq(int, q->isolation, FW_ISOLATION_PROCESS));
+    cr_expect(eq(int, q->isolation, FW_ISOLATION_THREADS));
     cr_expect(eq(u32, q->concurrency, 3));
     cr_expect(eq(u32, q->prefetch, 9));
     cr_expect(eq(u64, q->prefetch_bytes, MIB));

@@ -53,8 +53,8 @@ static void print_row(
 {
     char variable[80] = "";
     (void)fprintf(
-        out, "| `%s` | %s | %s | %s", row->path, takes(arena, row), default_of(arena, row),
-        row->help);
+        out, "| `%s` | %s | %s | %s%s", row->path, takes(arena, row), default_of(arena, row),
+        row->help, row->flags & FW_PROPERTY_PLANNED ? " **Not in this version yet.**" : "");
     if (is_root && fw_property_has_variable(row)) {
         fw_property_variable(row, variable, sizeof variable);
         (void)fprintf(out, " `%s`", variable);

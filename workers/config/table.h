@@ -27,6 +27,7 @@ enum fw_kind {
 #define FW_PROPERTY_REQUIRED  2u
 #define FW_PROPERTY_NOT_EMPTY 4u
 #define FW_PROPERTY_NAME      8u  /* a name that goes to the broker: at most 65,535 bytes */
+#define FW_PROPERTY_PLANNED   32u /* a name that is settled, but this version does not act on it */
 #define FW_PROPERTY_COMPUTED  16u /* the default depends on other keys: `fallback` describes it */
 
 struct fw_choice {

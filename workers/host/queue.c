@@ -133,6 +133,9 @@ static void on_ended(void *user, const fila_error *why)
     struct fw_queue *q = slot->queue;
     slot->stream = NULL;
     slot->end = *why;
+    if (q->exists == FW_EXISTS_YES) {
+        q->exists = FW_EXISTS_UNKNOWN; /* the next stream may lead to another broker */
+    }
     fw_queue_stream_ended(q, slot, end_kind(why));
 }
 

@@ -111,6 +111,18 @@ static void log_diagnostics(const struct fw_diagnostics *diagnostics)
     }
 }
 
+/* What is asked for and not to be had from this version: not silently. */
+static void warn_of_planned(const struct fw_config *config)
+{
+    static const char TEXT[] = "this version of fila-worker does not act on it yet";
+    if (config->max_running) {
+        FW_LOG(FW_EVENT_CONFIG_WARNING, TEXT, fw_str("key", "max_running"));
+    }
+    if (config->state_dir[0]) {
+        FW_LOG(FW_EVENT_CONFIG_WARNING, TEXT, fw_str("key", "state_dir"));
+    }
+}
+
 static struct fw_config_ref *load_config(const struct host *h)
 {
     const char *path = fw_config_find(h->options->config_path);
@@ -126,6 +138,7 @@ static struct fw_config_ref *load_config(const struct host *h)
     bool ok = fw_config_load(path, &h->options->overrides, &config, &diagnostics);
     if (ok) {
         fw_log_init(config->log_level, config->log_format);
+        warn_of_planned(config);
     }
     log_diagnostics(&diagnostics);
     fw_diagnostics_free(&diagnostics);
