@@ -15,8 +15,8 @@
 #include <stdlib.h>
 
 #define WAKERS   4
-#define ROUNDS   2000
-#define MESSAGES 20000
+#define ROUNDS   1000
+#define MESSAGES 10000
 #define ID       "0192f0c1-0000-7000-8000-000000000001"
 
 struct job {
