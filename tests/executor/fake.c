@@ -5,6 +5,7 @@
 #include "log/log.h"
 #include "wire/message.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -59,13 +60,24 @@ static void fake_close(void *self)
     (void)atomic_fetch_add(&fake.closes, 1);
 }
 
-static atomic_int healthy;
+static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+
+void fake_probe_gate(bool open)
+{
+    if (open) {
+        (void)pthread_mutex_unlock(&gate);
+    } else {
+        (void)pthread_mutex_lock(&gate);
+    }
+}
 
 static int fake_probe(void *self, const fila_services *s)
 {
     (void)self;
     (void)s;
-    return atomic_load(&healthy);
+    (void)pthread_mutex_lock(&gate);
+    (void)pthread_mutex_unlock(&gate);
+    return 1;
 }
 
 static void wake(void *user)
@@ -84,7 +96,6 @@ fila_status fake_try_start(const struct fake_options *options, fila_error *reter
     };
     fake.plugin.path = "";
     fake.done = (struct fw_done_list){.wake = wake};
-    atomic_store(&healthy, 1);
     (void)sem_init(&fake.woken, 0, 0);
     fail_init_from = options->fail_init_from;
     struct fw_executor_options with = {
@@ -93,6 +104,7 @@ fila_status fake_try_start(const struct fake_options *options, fila_error *reter
         .concurrency = options->concurrency,
         .done = &fake.done,
         .stuck_after = options->stuck_after,
+        .probe_timeout = options->probe_timeout,
     };
     return fw_executor_start(&with, &fake.executor, reterr);
 }

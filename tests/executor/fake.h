@@ -46,7 +46,11 @@ struct fake_options {
     int64_t stuck_after;
     int fail_init_from; /* the nth init and those after it fail; 0 = none */
     bool probe;
+    int64_t probe_timeout;
 };
+
+/* While closed (initially open), probes hang in it. */
+void fake_probe_gate(bool open);
 
 /* Starts it; aborts the test when that fails. */
 void fake_start(const struct fake_options *options);

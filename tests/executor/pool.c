@@ -542,6 +542,26 @@ Test(pool, complete_of_what_was_not_deferred)
     stop_clean();
 }
 
+Test(pool, complete_too_late_does_not_hit_the_next_message)
+{
+    struct step first = {.act = act_block};
+    fake_start(&(struct fake_options){.concurrency = 1});
+    fake_submit(&first, in_ms(20000));
+    (void)sem_post(&first.go);
+    fake_free(fake_result());
+    for (int i = 0; i < 15; i++) {
+        struct step step = {.act = act_block, .verdict = FILA_REJECT};
+        fake_submit(&step, in_ms(20000));
+        cr_assert_eq(sem_wait(&step.entered), 0);
+        cr_assert_eq(first.services->complete(first.delivery, FILA_ACK, NULL), -1, "%d", i);
+        (void)sem_post(&step.go);
+        struct fw_job *job = fake_result();
+        cr_assert_eq(job->verdict.kind, FW_REJECT, "%d", i);
+        fake_free(job);
+    }
+    stop_clean();
+}
+
 Test(pool, complete_with_rubbish_is_a_retry)
 {
     static const int ROWS[] = {FILA_DEFER, 7, -3};
@@ -645,4 +665,28 @@ Test(pool, probes_on_a_thread)
     cr_assert_eq(answers[0], 1, "the one that could not be asked is answered no");
     fake_free(fake_result());
     (void)sem_post(&busy.go);
+}
+
+Test(pool, a_probe_that_hangs_is_a_no_and_costs_no_thread)
+{
+    (void)sem_init(&probed, 0, 0);
+    fake_start(
+        &(struct fake_options){.concurrency = 1, .probe = true, .probe_timeout = 30 * FILA_MS});
+    fake_probe_gate(false);
+    cr_assert(fw_executor_probe(fake.executor, on_answer, NULL));
+    cr_assert_eq(sem_wait(&probed), 0);
+    cr_assert_eq(answers[0], 1);
+    cr_assert_eq(fw_executor_stuck(fake.executor), 1);
+    cr_assert_eq(testlog_count(FW_EVENT_HANDLER_STUCK), 1);
+
+    struct step next = {0};
+    fake_submit(&next, in_ms(20000));
+    cr_assert_eq(fake_result(), &next.job, "by the thread that took its place");
+    fake_free(&next.job);
+    fake_probe_gate(true);
+    while (fw_executor_stuck(fake.executor)) {
+        (void)poll(NULL, 0, 1);
+    }
+    cr_assert_eq(answers[1], 0, "answered once");
+    stop_clean();
 }

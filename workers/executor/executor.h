@@ -83,7 +83,8 @@ struct fw_executor_options {
     const struct fw_plugin *plugin; /* loaded and with its options bound; outlives the executor */
     uint32_t concurrency;           /* threads; at least 1 */
     struct fw_done_list *done;      /* outlives the executor */
-    int64_t stuck_after; /* ns past its deadline after which a handler is given up; 0 = 5 s */
+    int64_t stuck_after;   /* ns past its deadline after which a handler is given up; 0 = 5 s */
+    int64_t probe_timeout; /* ns after which a probe counts as "no"; 0 = 30 s */
 };
 
 /* Starts the threads and makes the instances (on their own threads). Errors: FILA_INVALID_ARGUMENT
@@ -99,8 +100,8 @@ void fw_executor_submit(struct fw_executor *executor, struct fw_job *chain);
  * the done list yet. */
 void fw_executor_cancel(struct fw_executor *executor, struct fw_job *job);
 /* Whether the handler has a probe slot; and to ask it, on a worker thread: `answer` is called
- * there, exactly once (false when the executor stops before that). False = out of memory, no
- * answer. */
+ * there, exactly once (false when the executor stops before that; on another thread when the probe
+ * does not return in time). False = out of memory, no answer. */
 bool fw_executor_has_probe(const struct fw_executor *executor);
 bool fw_executor_probe(
     struct fw_executor *executor,

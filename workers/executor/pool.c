@@ -180,6 +180,7 @@ static struct fw_executor *new_executor(const struct fw_executor_options *option
     executor->done = options->done;
     executor->concurrency = options->concurrency ? options->concurrency : 1;
     executor->stuck_after = options->stuck_after > 0 ? options->stuck_after : 5 * FILA_S;
+    executor->probe_timeout = options->probe_timeout > 0 ? options->probe_timeout : 30 * FILA_S;
     fw_runs_init(&executor->runs, queue, options->done);
     fw_watch_init(&executor->watch);
     (void)pthread_mutex_init(&executor->locked.mutex, NULL);
@@ -225,8 +226,7 @@ static void close_queue(struct fw_executor *executor)
     }
     for (struct fw_probe *next = NULL; probe; probe = next) {
         next = probe->next;
-        probe->answer(probe->user, false);
-        free(probe);
+        (void)fw_probe_answer(probe, false);
     }
 }
 
@@ -370,7 +370,7 @@ bool fw_executor_probe(
     if (!probe) {
         return false;
     }
-    *probe = (struct fw_probe){.answer = answer, .user = user};
+    *probe = (struct fw_probe){.answer = answer, .user = user, .refs = 1};
     (void)pthread_mutex_lock(&executor->locked.mutex);
     probe->next = executor->locked.probes;
     executor->locked.probes = probe;

@@ -14,6 +14,8 @@ struct fw_probe {
     struct fw_probe *next;
     void (*answer)(void *user, bool healthy);
     void *user;
+    atomic_bool answered;
+    atomic_uint refs; /* the thread's, and the watch's once that has given it up */
 };
 
 enum fw_worker_state {
@@ -34,6 +36,8 @@ struct fw_worker {
 
     struct { /* under executor->locked.mutex */
         enum fw_worker_state state;
+        struct fw_probe *probe; /* being asked; NULL = none, or given up */
+        int64_t probe_deadline;
     } locked;
 };
 
@@ -53,6 +57,7 @@ struct fw_executor {
     struct fw_done_list *done;
     uint32_t concurrency;
     int64_t stuck_after;
+    int64_t probe_timeout;
     struct fw_instance shared; /* of a thread-safe plugin: opened by the first worker */
     bool shared_open;          /* written before the second worker is made */
     struct fw_runs runs;
@@ -86,6 +91,8 @@ int fw_pool_thread(pthread_t *ret_thread, void *(*start)(void *), void *arg);
 
 /* worker.c */
 void *fw_worker_main(void *arg);
+/* Answers, unless that is done, and lets go of one reference. */
+bool fw_probe_answer(struct fw_probe *probe, bool healthy);
 
 /* watch.c. Start and stop of the thread (stop of one that was never started does nothing); and, at
  * the start of a run: see that it is watched. */

@@ -107,8 +107,9 @@ struct fw_run *fw_run_take(struct fw_runs *runs)
     if (!run && (run = calloc(1, sizeof *run))) {
         run->runs = runs;
         run->cancel_fd = -1;
-        run->delivery.size = sizeof run->delivery;
-        run->delivery.host = run;
+        for (unsigned i = 0; i < FW_RUN_DELIVERIES; i++) {
+            run->deliveries[i] = (fila_delivery){.size = sizeof(fila_delivery), .host = run};
+        }
         run->next = runs->all;
         runs->all = run;
     }
@@ -196,11 +197,11 @@ static void let_go(struct fw_run *run)
 
 /* ---- Verdicts ---- */
 
-#define LOG_RUN(run, event, text, ...)                                                  \
-    FW_LOG(                                                                             \
-        event, text, fw_str("queue", (run)->runs->queue),                               \
-        fw_text("message_id", (fila_view){(run)->delivery.id, (run)->delivery.id_len}), \
-        fw_int("attempt", (run)->delivery.attempt), __VA_ARGS__)
+#define LOG_RUN(run, event, text, ...)                                                    \
+    FW_LOG(                                                                               \
+        event, text, fw_str("queue", (run)->runs->queue),                                 \
+        fw_text("message_id", (fila_view){(run)->delivery->id, (run)->delivery->id_len}), \
+        fw_int("attempt", (run)->delivery->attempt), __VA_ARGS__)
 
 /* Brokers take UTF-8 only: what is none becomes '?'. */
 static void make_utf8(char *text, size_t len)
@@ -321,7 +322,9 @@ static void fill_delivery(fila_delivery *delivery, const struct fw_job *job)
 void fw_run_start(struct fw_run *run, struct fw_job *job, int64_t now)
 {
     uint64_t generation = generation_now(run) + 1;
-    fill_delivery(&run->delivery, job);
+    fila_delivery *delivery = &run->deliveries[generation % FW_RUN_DELIVERIES];
+    fill_delivery(delivery, job);
+    run->delivery = delivery;
     run->job = job;
     run->message = job->message;
     run->started = now;
@@ -568,14 +571,22 @@ static int service_cancel_fd(const fila_delivery *delivery)
 }
 
 /* Under runs->mutex. 0 = taken; *ret_job is to be pushed. */
-static int complete_locked(struct fw_run *run, int verdict, char **reason, struct fw_job **ret_job)
+static int complete_locked(
+    const fila_delivery *delivery,
+    int verdict,
+    char **reason,
+    struct fw_job **ret_job)
 {
-    uint64_t running = state_of(generation_now(run), FW_PHASE_RUNNING);
-
-    switch (phase_of(atomic_load(&run->state))) {
+    struct fw_run *run = run_of(delivery);
+    uint64_t state = atomic_load(&run->state);
+    uint64_t generation = state >> FW_PHASE_BITS;
+    if (delivery != &run->deliveries[generation % FW_RUN_DELIVERIES]) {
+        return -1; /* an earlier one: it is long over */
+    }
+    switch (phase_of(state)) {
     case FW_PHASE_RUNNING:
         if (!atomic_compare_exchange_strong(
-                &run->state, &running, state_of(running >> FW_PHASE_BITS, FW_PHASE_COMPLETED))) {
+                &run->state, &state, state_of(generation, FW_PHASE_COMPLETED))) {
             return -1; /* `handle` has just returned a verdict */
         }
         run->verdict = verdict;
@@ -603,13 +614,12 @@ static int complete_locked(struct fw_run *run, int verdict, char **reason, struc
 
 static int service_complete(const fila_delivery *delivery, int verdict, const char *reason)
 {
-    struct fw_run *run = run_of(delivery);
-    struct fw_runs *runs = run->runs;
+    struct fw_runs *runs = run_of(delivery)->runs;
     char *copy = copy_reason(reason);
     struct fw_job *job = NULL;
 
     (void)pthread_mutex_lock(&runs->mutex);
-    int result = complete_locked(run, verdict, &copy, &job);
+    int result = complete_locked(delivery, verdict, &copy, &job);
     if (job) {
         fw_done_push(runs->done, job);
     }

@@ -4,9 +4,10 @@
  * may end it. A run is ended once, by one of three: the worker thread when `handle` returns,
  * whoever calls services->complete, or the watch thread at a deadline.
  *
- * Safety. The memory of runs is never given back while the executor lives, and a run that was
- * deferred is used again only after 1,024 others: a handler that completes twice or late finds a
- * run that is over, not freed memory. `state` holds a generation and a phase; the only change made
+ * Safety. The memory of runs is never given back while the executor lives, a run that was deferred
+ * is used again only after 1,024 others, and each message of a run has another delivery than those
+ * shortly before it: a handler that completes twice or late finds a run that is over, not freed
+ * memory and not another message. `state` holds a generation and a phase; the only change made
  * without runs->mutex is the worker's RUNNING -> IDLE, so an ack costs one compare and swap.
  */
 #ifndef FW_RUN_H
@@ -38,9 +39,14 @@ struct fw_hold {
 
 struct fw_runs;
 
+/* Deliveries of a run, used in turn: a `complete` that comes after its delivery's end, up to 15
+ * messages late, is seen by its address to be none of the current one's. */
+#define FW_RUN_DELIVERIES 16u
+
 struct fw_run {
-    fila_delivery delivery; /* delivery.host is this run */
-    _Atomic uint64_t state; /* generation << FW_PHASE_BITS | phase */
+    fila_delivery deliveries[FW_RUN_DELIVERIES]; /* their `host` is this run */
+    const fila_delivery *delivery;               /* the current one: generation modulo 16 */
+    _Atomic uint64_t state;                      /* generation << FW_PHASE_BITS | phase */
     _Atomic int64_t deadline;
     struct fw_runs *runs;
     struct fw_job *job; /* the executor's until this run ends or is given up */

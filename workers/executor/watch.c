@@ -61,6 +61,34 @@ static int64_t look_at_run(struct fw_executor *executor, struct fw_run *run, int
     return FILA_NEVER;
 }
 
+/* A thread that is asked whether its dependency is back, and does not answer. */
+static int64_t look_at_probe(struct fw_worker *worker, int64_t now, bool all)
+{
+    struct fw_executor *executor = worker->executor;
+    struct fw_probe *late = NULL;
+    int64_t next = FILA_NEVER;
+    (void)pthread_mutex_lock(&executor->locked.mutex);
+    if (worker->locked.probe && (all || now >= worker->locked.probe_deadline)) {
+        late = worker->locked.probe;
+        worker->locked.probe = NULL;
+        (void)atomic_fetch_add(&late->refs, 1);
+        (void)atomic_fetch_add(&executor->runs.lost, 1);
+        executor->locked.serving--;
+        (void)pthread_cond_broadcast(&executor->locked.changed);
+    } else if (worker->locked.probe) {
+        next = worker->locked.probe_deadline;
+    }
+    (void)pthread_mutex_unlock(&executor->locked.mutex);
+    if (late) {
+        FW_LOG(
+            FW_EVENT_HANDLER_STUCK,
+            "the handler's probe does not return; a new thread takes its place",
+            fw_str("queue", executor->queue));
+        (void)fw_probe_answer(late, false);
+    }
+    return next;
+}
+
 static int64_t look_at_runs(struct fw_executor *executor, int64_t now, bool all)
 {
     int64_t next = FILA_NEVER;
@@ -69,6 +97,7 @@ static int64_t look_at_runs(struct fw_executor *executor, int64_t now, bool all)
         if (run) {
             next = earlier(next, look_at_run(executor, run, now, all));
         }
+        next = earlier(next, look_at_probe(w, now, all));
     }
     return next;
 }

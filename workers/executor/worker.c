@@ -68,6 +68,21 @@ static void count_serving(struct fw_executor *executor, int by)
     (void)pthread_mutex_unlock(&executor->locked.mutex);
 }
 
+/* Returns the one that was there. */
+static struct fw_probe *set_probe(
+    struct fw_worker *worker,
+    struct fw_probe *probe,
+    int64_t deadline)
+{
+    struct fw_executor *executor = worker->executor;
+    (void)pthread_mutex_lock(&executor->locked.mutex);
+    struct fw_probe *before = worker->locked.probe;
+    worker->locked.probe = probe;
+    worker->locked.probe_deadline = deadline;
+    (void)pthread_mutex_unlock(&executor->locked.mutex);
+    return before;
+}
+
 static void run_job(struct fw_worker *worker, struct fw_job *job)
 {
     struct fw_executor *executor = worker->executor;
@@ -86,7 +101,7 @@ static void run_job(struct fw_worker *worker, struct fw_job *job)
     fw_run_start(run, job, now);
     fw_watch_run(&executor->watch, deadline);
     int verdict = executor->plugin->table.handle(
-        worker->instance->self, &run->delivery, &worker->instance->services);
+        worker->instance->self, run->delivery, &worker->instance->services);
     enum fw_run_after after = fw_run_finish(run, verdict);
     if (after == FW_RUN_KEPT || after == FW_RUN_WAS_LOST_KEPT) {
         atomic_store(&worker->run, NULL);
@@ -96,12 +111,33 @@ static void run_job(struct fw_worker *worker, struct fw_job *job)
     }
 }
 
+bool fw_probe_answer(struct fw_probe *probe, bool healthy)
+{
+    bool first = !atomic_exchange(&probe->answered, true);
+    if (first) {
+        probe->answer(probe->user, healthy);
+    }
+    if (atomic_fetch_sub(&probe->refs, 1) == 1) {
+        free(probe);
+    }
+    return first;
+}
+
 static void run_probe(struct fw_worker *worker, struct fw_probe *probe)
 {
-    const fila_plugin *table = &worker->executor->plugin->table;
-    probe->answer(
-        probe->user, table->probe(worker->instance->self, &worker->instance->services) == 1);
-    free(probe);
+    struct fw_executor *executor = worker->executor;
+    const fila_plugin *table = &executor->plugin->table;
+    int64_t deadline = fila_now() + executor->probe_timeout;
+
+    set_probe(worker, probe, deadline);
+    fw_watch_run(&executor->watch, deadline);
+    int answer = table->probe(worker->instance->self, &worker->instance->services);
+    bool ours = set_probe(worker, NULL, FILA_NEVER) == probe; /* else the watch has taken it */
+    (void)fw_probe_answer(probe, answer == 1);
+    if (!ours) {
+        count_serving(executor, 1);
+        (void)atomic_fetch_sub(&executor->runs.lost, 1);
+    }
 }
 
 static bool open_instance(struct fw_worker *worker)
