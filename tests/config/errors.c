@@ -453,8 +453,9 @@ static const struct config_row OVERRIDES[] = {
     {"variable of no key", Q,
      "environment:0:0 warning FILA_WORKER_SOMETHING_ELSE: no key has this variable\n",
      .env = "FILA_WORKER_SOMETHING_ELSE=x"},
-    {"what Kubernetes sets is no slip", Q, "",
-     .env = "FILA_WORKER_SERVICE_HOST=10.0.0.1\nFILA_WORKER_PORT=tcp://10.0.0.1:80\n"
+    {"what others read or Kubernetes sets is no slip", Q, "",
+     .env = "FILA_WORKER_CONFIG=x\nFILA_WORKER_PLUGIN_PATH=/x\n"
+            "FILA_WORKER_SERVICE_HOST=10.0.0.1\nFILA_WORKER_PORT=tcp://10.0.0.1:80\n"
             "FILA_WORKER_PORT_80_TCP=x\nFILA_WORKER_SERVICE_PORT=80"},
     {"key file that is missing", Q,
      "environment:0:0 error FILA_API_KEY_FILE: cannot read /nowhere: No such file or directory\n",

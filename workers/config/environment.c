@@ -93,6 +93,11 @@ static void apply_key_file(struct fw_loader *loader, const struct fw_property *r
     set_from_variable(loader, row, name, fw_arena_copy(loader->arena, text, len));
 }
 
+static bool starts_with(const char *text, const char *start)
+{
+    return strncmp(text, start, strlen(start)) == 0;
+}
+
 static bool is_known(const char *name)
 {
     char known[80];
@@ -102,9 +107,11 @@ static bool is_known(const char *name)
             return true;
         }
     }
-    /* Kubernetes sets the others in every pod beside a service that is called fila-worker. */
-    return strcmp(name, PREFIX "CONFIG") == 0 || strcmp(name, PREFIX "PORT") == 0 ||
-           strncmp(name, PREFIX "PORT_", 17) == 0 || strncmp(name, PREFIX "SERVICE_", 20) == 0;
+    /* The first two are read elsewhere; Kubernetes sets the others in every pod beside a service
+     * that is called fila-worker. */
+    return strcmp(name, PREFIX "CONFIG") == 0 || strcmp(name, PREFIX "PLUGIN_PATH") == 0 ||
+           strcmp(name, PREFIX "PORT") == 0 || starts_with(name, PREFIX "PORT_") ||
+           starts_with(name, PREFIX "SERVICE_");
 }
 
 static void warn_of_unknown(struct fw_loader *loader)
