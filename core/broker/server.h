@@ -42,6 +42,7 @@ enum {
     SERVER_MAX_STREAMS = 10000,
     SERVER_MAX_REFUSALS = 1000, /* calls that are being refused at once; the next are reset */
     SERVER_MAX_PER_CONNECTION = 11000, /* calls and streams: see Bounds */
+    SERVER_BUFFER_MIB = 512,           /* of requests that are still on their way in */
     SERVER_POOL = 1024,                /* unused slots that are kept */
     SERVER_UNKNOWN = FILA_CALL_COUNT,  /* the kind of a call to a method that does not exist */
     SERVER_KINDS

@@ -376,6 +376,7 @@ void fake_free(struct fila_broker *fake)
     pthread_cond_broadcast(&fake->changed);
     pthread_mutex_unlock(&fake->lock);
     pthread_join(fake->thread, NULL);
+    (void)fake_wait_outstanding(fake, 0); /* gRPC's own threads may hold some a moment longer */
     if (fake->outstanding || fake->consumer_count || fake->held_count) {
         fatal("the server has not given everything back");
     }

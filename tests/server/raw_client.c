@@ -49,23 +49,25 @@ static gpr_timespec in_ms(int ms)
                : gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(ms, GPR_TIMESPAN));
 }
 
-static struct raw_client *open_with(const char *target, int compression)
+enum {
+    MAX_ARGS = 8
+};
+
+struct arg {
+    char key[64];
+    int value;
+};
+
+/* `args` end with an empty key. */
+static struct raw_client *open_with(const char *target, struct arg *args)
 {
     struct raw_client *client = calloc(1, sizeof *client);
-    char keys[][64] = {
-        GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL,
-        GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH,
-        GRPC_ARG_ENABLE_RETRIES,
-        GRPC_COMPRESSION_CHANNEL_DEFAULT_ALGORITHM,
-    };
-    grpc_arg args[] = {
-        {GRPC_ARG_INTEGER, keys[0], {.integer = 1}},
-        {GRPC_ARG_INTEGER, keys[1], {.integer = 16 << 20}},
-        {GRPC_ARG_INTEGER, keys[2], {.integer = 0}},
-        {GRPC_ARG_INTEGER, keys[3], {.integer = compression}},
-    };
-    grpc_channel_args all = {4, args};
+    grpc_arg list[MAX_ARGS];
+    grpc_channel_args all = {0, list};
     CHECK(client);
+    for (; args->key[0]; args++) {
+        list[all.num_args++] = (grpc_arg){GRPC_ARG_INTEGER, args->key, {.integer = args->value}};
+    }
     grpc_init();
     grpc_channel_credentials *plain = grpc_insecure_credentials_create();
     client->channel = grpc_channel_create(target, plain, &all);
@@ -74,26 +76,50 @@ static struct raw_client *open_with(const char *target, int compression)
     return client;
 }
 
-struct raw_client *raw_open(const char *target)
-{
-    return open_with(target, GRPC_COMPRESS_NONE);
-}
-
-static struct raw_client *open_port(uint16_t port, int compression)
+static struct raw_client *open_port(uint16_t port, struct arg *args)
 {
     char target[32];
     (void)snprintf(target, sizeof target, "127.0.0.1:%u", port);
-    return open_with(target, compression);
+    return open_with(target, args);
+}
+
+struct raw_client *raw_open(const char *target)
+{
+    struct arg args[MAX_ARGS] = {
+        {GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1},
+        {GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, 16 << 20},
+        {GRPC_ARG_ENABLE_RETRIES, 0},
+    };
+    return open_with(target, args);
 }
 
 struct raw_client *raw_open_port(uint16_t port)
 {
-    return open_port(port, GRPC_COMPRESS_NONE);
+    char target[32];
+    (void)snprintf(target, sizeof target, "127.0.0.1:%u", port);
+    return raw_open(target);
 }
 
 struct raw_client *raw_open_gzip(uint16_t port)
 {
-    return open_port(port, GRPC_COMPRESS_GZIP);
+    struct arg args[MAX_ARGS] = {
+        {GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1},
+        {GRPC_COMPRESSION_CHANNEL_DEFAULT_ALGORITHM, GRPC_COMPRESS_GZIP},
+    };
+    return open_port(port, args);
+}
+
+struct raw_client *raw_open_lean(uint16_t port)
+{
+    struct arg args[MAX_ARGS] = {
+        {GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1},
+        {GRPC_ARG_MINIMAL_STACK, 1},
+        {GRPC_ARG_ENABLE_RETRIES, 0},
+        {GRPC_ARG_ENABLE_CHANNELZ, 0},
+        {GRPC_ARG_HTTP2_BDP_PROBE, 0},
+        {GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 65535},
+    };
+    return open_port(port, args);
 }
 
 void raw_close(struct raw_client *client)

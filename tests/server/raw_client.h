@@ -31,6 +31,9 @@ void raw_close(struct raw_client *client);
 /* Compresses everything with gzip. */
 struct raw_client *raw_open_gzip(uint16_t port);
 
+/* With the arguments of a lean client, and windows of 64 KiB that do not grow. */
+struct raw_client *raw_open_lean(uint16_t port);
+
 /* A unary call, waited for. `timeout_ms` also goes to the server. */
 struct raw_end raw_unary(
     struct raw_client *client,
