@@ -374,22 +374,34 @@ Test(fault, a_hanging_stream_leases_nothing)
     fila_broker_free(broker);
 }
 
-Test(fault, a_delayed_stream_begins_later)
+static struct reader *open_delayed(fila_broker *broker, const char *queue, uint32_t delay_ms)
 {
-    fila_broker *broker = with_queue();
-    struct reader *reader;
-    int64_t began = fila_now();
     add_fault(
         broker,
         (fila_fault){
-            .kind = FILA_FAULT_DELAY, .call = FILA_CALL_CONSUME, .count = 1, .delay_ms = 150});
+            .kind = FILA_FAULT_DELAY, .call = FILA_CALL_CONSUME, .count = 1, .delay_ms = delay_ms});
+    return reader_open(broker, queue);
+}
+
+Test(fault, a_delayed_stream_begins_later)
+{
+    fila_broker *broker = with_queue();
+    struct reader *first;
+    struct reader *reader;
+    int64_t began;
+    must_create(broker, "other", 0);
+    must_enqueue(broker, "other", "x");
     fill(broker, 1);
-    reader = reader_open(broker, "q");
+    first = open_delayed(broker, "other", 20);
+    cr_assert(reader_wait(first, 1, 10000)); /* now the broker's clock sleeps until a lease ends */
+    began = fila_now();
+    reader = open_delayed(broker, "q", 150);
     EXPECT_TAKE(reader, "");
     cr_assert(reader_wait(reader, 1, 10000));
     cr_expect(ge(i64, fila_now() - began, 150 * FILA_MS));
     EXPECT_TAKE(reader, "x");
     reader_close(reader);
+    reader_close(first);
     fila_broker_free(broker);
 }
 

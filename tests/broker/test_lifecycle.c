@@ -232,6 +232,22 @@ Test(B5, a_broker_with_nothing_to_do_sleeps)
     rig_close(rig);
 }
 
+Test(B5, a_late_tick_keeps_the_beat)
+{
+    struct rig *rig = rig_open();
+    int64_t began = rig->now;
+    struct fq_consumer *consumer;
+    rig_create(rig, "q", 1000);
+    rig_put(rig, "q", 'a');
+    consumer = rig_consume(rig, "q");
+    EXPECT_TAKES(rig, consumer, "a");
+    rig->now += 1130 * FILA_MS; /* nobody called it at 1,000 and 1,100 */
+    fq_tick(rig->engine, rig->now);
+    EXPECT_TAKES(rig, consumer, "a1");
+    cr_expect(eq(i64, fq_wake_at(rig->engine), began + 2200 * FILA_MS), "not 2,230 or 2,130");
+    rig_close(rig);
+}
+
 /* ---- B6: the attempt count ---- */
 
 Test(B6, counts_nacks_and_expiries_but_not_deliveries)

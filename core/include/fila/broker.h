@@ -75,7 +75,10 @@ typedef enum fila_fault_kind {
 } fila_fault_kind;
 
 /* One scripted fault: it applies to the nth use of a call (1 = the next), `count` times in a row (0
- * = for ever). */
+ * = for ever). Uses are counted from when it was added, by each fault for itself; of several that
+ * apply the one added first does. Of a CONSUME, LOSE_REPLY leases a pipe of messages to nobody,
+ * DELAY leases them and hands out nothing before `delay_ms`, and HANG opens a stream that stays
+ * silent. Calls that are delayed or hang count as waiting (command_capacity). */
 typedef struct fila_fault {
     size_t size; /* sizeof(fila_fault) */
     fila_fault_kind kind;
