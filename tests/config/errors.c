@@ -209,6 +209,8 @@ static const struct config_row VALUES[] = {
      "1:15 error max_running: 4294967297 is out of range: 0 to 1000000\n"},
     {"count in quotes out of range", QWITH("streams = \"0\";"),
      "1:37 error queues[0].streams: 0 is out of range: 1 to 64\n"},
+    {"the ends of a range are in it", QWITH("streams = 64; concurrency = 4096; prefetch = 100000;"),
+     ""},
     {"duration without unit", QWITH("timeout = 30;"),
      "1:37 error queues[0].timeout: 30 has no unit: write \"30s\" (ms, s, min or h)\n"},
     {"duration without unit, in quotes", QWITH("timeout = \"30\";"),

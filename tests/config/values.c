@@ -427,6 +427,34 @@ Test(values, where_the_file_is_looked_for)
     (void)rmdir(folder);
 }
 
+/* Names go to the broker, which a longer one than 65,535 bytes stops altogether. */
+Test(values, names_that_are_too_long)
+{
+    static char text[70000];
+    static char name[65537];
+    for (size_t len = 65531; len <= 65536; len++) {
+        memset(name, 'n', len);
+        name[len] = '\0';
+        (void)snprintf(
+            text, sizeof text, "queues = ( { queue = \"%s\"; handler = { plugin = \"log\"; }; } );",
+            name);
+        struct fw_config *config = NULL;
+        const struct config_row row = {.text = text};
+        char *said = config_row_load(&row, &config);
+        const char *expected =
+            len == 65536
+                ? "1:22 error queues[0].queue: a name of 65536 bytes: the broker takes up to 65535\n"
+            : len > 65531 ? "dead_letter_queue: a name of"
+                          : "";
+        cr_expect(
+            strncmp(said, expected, strlen(expected)) == 0 || strstr(said, expected), "%zu: %s",
+            len, said);
+        cr_expect(eq(int, config != NULL, len == 65531));
+        free(said);
+        fw_config_free(config);
+    }
+}
+
 /* ---- The reference config ---- */
 
 /* config/fila-worker.cfg writes every key of the table, with its default, and nothing in it is
@@ -510,6 +538,9 @@ static const struct cpu_row CPU_ROWS[] = {
     {"half a CPU is one",
      1,
      {{"/proc/self/cgroup", "0::/a\n"}, {"/sys/fs/cgroup/a/cpu.max", "50000 100000\n"}}},
+    {"one and a half are two",
+     2,
+     {{"/proc/self/cgroup", "0::/a\n"}, {"/sys/fs/cgroup/a/cpu.max", "150000 100000\n"}}},
     {"the limit is above",
      1,
      {{"/proc/self/cgroup", "0::/a/b/c\n"},
@@ -550,7 +581,7 @@ Test(cpus, of_the_cgroup)
         for (size_t f = 0; f < 4 && CPU_ROWS[i].files[f][0]; f++) {
             put(folder, CPU_ROWS[i].files[f][0], CPU_ROWS[i].files[f][1]);
         }
-        uint32_t expected = CPU_ROWS[i].cpus == UINT32_MAX ? all : CPU_ROWS[i].cpus;
+        uint32_t expected = CPU_ROWS[i].cpus < all ? CPU_ROWS[i].cpus : all;
         cr_expect(eq(u32, fw_cpus_granted(folder), expected), "%s", CPU_ROWS[i].what);
     }
     char command[96];

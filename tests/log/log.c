@@ -289,6 +289,16 @@ Test(fold, a_late_repeat_brings_the_count_with_it)
     cr_assert(not(fw_fold_take(&fold, INT64_MAX, &summary)));
 }
 
+Test(fold, a_second_is_over_when_it_is)
+{
+    static struct fw_fold fold;
+    struct fw_fold_entry summary;
+    const struct fw_log_line line = line_of(FW_EVENT_STREAM_END, "ended", NULL, 0);
+    cr_assert(eq(int, fw_fold_admit(&fold, FILA_S, &line, &summary), 1));
+    cr_assert(eq(int, fw_fold_admit(&fold, 2 * FILA_S, &line, &summary), 1));
+    cr_assert(eq(int, fw_fold_admit(&fold, 3 * FILA_S - 1, &line, &summary), 0));
+}
+
 Test(fold, what_differs_is_not_folded)
 {
     static struct fw_fold fold;
