@@ -3,11 +3,14 @@
 
 /* Events of one run: then it is the caller's turn. */
 #define MOST_EVENTS 64
-/* Away for longer than this, and what a pending receive then brings may be old. */
-#define TOLERANCE (10 * FILA_MS)
+/* Away for longer than this, and what a pending receive then brings may be old. Together with
+ * LONGEST_WAIT it stays within what the delivery engine allows for at the shortest visibility
+ * timeout (its slack and margin: 225 ms at 1 s), and it is more than a busy machine takes a thread
+ * away for. */
+#define TOLERANCE (50 * FILA_MS)
 /* The longest wait at once while a receive is pending: a process that was stopped or frozen for
  * longer shows by having slept too long. */
-#define LONGEST_WAIT (250 * FILA_MS)
+#define LONGEST_WAIT (100 * FILA_MS)
 
 static struct fg_transport *self(struct fila_transport *transport)
 {

@@ -50,7 +50,7 @@ static bool is_address(int family, fila_view text)
 {
     char copy[INET6_ADDRSTRLEN];
     struct in6_addr out;
-    if (text.len >= sizeof copy) {
+    if (text.len == 0 || text.len >= sizeof copy || memchr(text.data, '\0', text.len)) {
         return false;
     }
     memcpy(copy, text.data, text.len);
@@ -162,7 +162,7 @@ fila_status fg_address_parse(const char *url, struct fg_address *ret_address, fi
             url ? url : "");
     }
     rest = fila_view_of(url + sizeof SCHEME - 1);
-    if (strncmp(rest.data, "unix:", 5) == 0) {
+    if (strncmp(rest.data, "unix:", 5) == 0 && !port_of((fila_view){rest.data + 5, rest.len - 5})) {
         return parse_unix(url, ret_address, reterr);
     }
     if (memchr(rest.data, '@', rest.len)) {

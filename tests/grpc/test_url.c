@@ -27,6 +27,7 @@ Test(url, good_ones)
         {"grpc://10.0.0.1", "ipv4:///10.0.0.1:5555", "10.0.0.1:5555"},
         {"grpc://[::1]:5556", "ipv6:///[::1]:5556", "[::1]:5556"},
         {"grpc://[fe80::2]", "ipv6:///[fe80::2]:5555", "[fe80::2]:5555"},
+        {"grpc://unix:77", "dns:///unix:77", "unix:77"},
         {"grpc://unix:/run/fila.sock", "unix:///run/fila.sock", "unix:/run/fila.sock"},
         {"grpc://unix:/tmp/a b%c", "unix:///tmp/a%20b%25c", "unix:/tmp/a b%c"},
     };
