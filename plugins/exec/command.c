@@ -82,7 +82,8 @@ static char **make_argv(const fila_option_value *words, bool shell)
             argv[i] = i == 2 ? words->strings[0] : SHELL[i];
         }
     }
-    return (char **)(uintptr_t)argv; /* execve's argv is not const, for no reason but its age */
+    /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): command_free frees it */
+    return exec_words(argv);
 }
 
 static bool say(char *ret_why, size_t size, const char *what, const char *value, int error)
@@ -109,26 +110,24 @@ static int check_directory(const char *directory)
 
 bool command_find(
     struct command *command,
-    const fila_option_value *words,
-    bool shell,
-    const char *directory,
-    const char *path_variable,
+    const struct command_request *request,
     char *ret_why,
     size_t size)
 {
     char path[PATH_MAX];
-    const char *program = shell ? "/bin/sh" : words->strings[0];
+    const char *directory = request->directory;
+    const char *program = request->shell ? "/bin/sh" : request->words->strings[0];
     int error = check_directory(directory);
     if (error) {
         return say(ret_why, size, "directory", directory, error);
     }
-    error = *program ? find_program(program, directory, path_variable, path) : ENOENT;
+    error = *program ? find_program(program, directory, request->path_variable, path) : ENOENT;
     if (error) {
         return say(ret_why, size, "command", program, error);
     }
     command->directory = directory;
     command->path = strdup(path);
-    command->argv = make_argv(words, shell);
+    command->argv = make_argv(request->words, request->shell);
     if (!command->path || !command->argv) {
         (void)snprintf(ret_why, size, "out of memory");
         return false;

@@ -42,7 +42,8 @@ static bool is_ours(const char *variable)
 static void set_fixed(struct environment *environment, const char *variable)
 {
     for (size_t i = 0; i < environment->fixed; i++) {
-        if (same_name(environment->variables[i], variable)) {
+        const char *there = environment->variables[i];
+        if (there && same_name(there, variable)) {
             environment->variables[i] = variable;
             return;
         }
@@ -128,7 +129,7 @@ static char name_byte(char c)
     if (c >= 'a' && c <= 'z') {
         return (char)(c - 'a' + 'A');
     }
-    return (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ? c : '_';
+    return (char)((c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ? c : '_');
 }
 
 static uint32_t hash_name(const char *name, size_t len)
@@ -237,5 +238,5 @@ char *const *environment_of(
         environment->variables[mark] = environment->variables[--environment->count];
     }
     environment->variables[environment->count] = NULL;
-    return (char *const *)(uintptr_t)environment->variables; /* execve's is not const */
+    return exec_words(environment->variables);
 }

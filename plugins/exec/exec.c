@@ -57,10 +57,13 @@ static bool runner_set(struct runner *runner, const fila_services *services, cha
             services->option(services, "environment"), why, size)) {
         return false;
     }
-    const char *path = environment_get(&runner->environment, "PATH");
-    return command_find(
-        &runner->command, services->option(services, "command"), option_number(services, "shell"),
-        option_text(services, "directory"), path, why, size);
+    const struct command_request request = {
+        .words = services->option(services, "command"),
+        .shell = option_number(services, "shell"),
+        .directory = option_text(services, "directory"),
+        .path_variable = environment_get(&runner->environment, "PATH"),
+    };
+    return command_find(&runner->command, &request, why, size);
 }
 
 static int exec_init(const fila_services *services, void **ret_self)

@@ -22,6 +22,17 @@
 #define REASON_SIZE 4352 /* as much as the host takes */
 #define TAIL_SIZE   4096 /* of standard error */
 
+/* execve's strings are not const, for no reason but its age. */
+static inline char **exec_words(const char **words)
+{
+    union {
+        const char **from;
+        char **to;
+    } both = {words};
+
+    return both.to;
+}
+
 /* ---- command.c ---- */
 
 struct command {
@@ -30,24 +41,29 @@ struct command {
     const char *directory;
 };
 
-/* False: `ret_why` says what is wrong. `path_variable` is where programs are searched. */
+struct command_request {
+    const fila_option_value *words;
+    bool shell;
+    const char *directory;     /* "" = the worker's */
+    const char *path_variable; /* where programs are searched; NULL = the usual places */
+};
+
+/* False: `ret_why` says what is wrong. */
 bool command_find(
     struct command *command,
-    const fila_option_value *words,
-    bool shell,
-    const char *directory,
-    const char *path_variable,
+    const struct command_request *request,
     char *ret_why,
     size_t size);
 void command_free(struct command *command);
 
 /* ---- environment.c ---- */
 
-#define HEADERS_SIZE 65536       /* of FILA_HEADER_... in all, their zeroes included */
-#define FACTS_SIZE   (4 * 65536) /* of the other FILA_...: names and keys have up to 65,535 bytes */
-#define HEADERS_MAX  4096
-#define HASH_SLOTS   8192 /* over HEADERS_MAX, a power of two */
-#define FACTS_MAX    8
+#define HEADERS_SIZE 65536 /* of FILA_HEADER_... in all, their zeroes included */
+#define FACTS_SIZE \
+    ((size_t)4 * 65536) /* of the other FILA_...: names and keys have up to 65,535 bytes */
+#define HEADERS_MAX 4096
+#define HASH_SLOTS  8192 /* over HEADERS_MAX, a power of two */
+#define FACTS_MAX   8
 
 struct environment {
     const char **variables; /* `fixed` that are the same for all messages, then the message's */

@@ -49,7 +49,7 @@ size_t tail_text(const struct tail *tail, char *ret_text, size_t size)
     len -= skip;
     len = len < size ? len : size - 1;
     for (size_t i = 0; i < len; i++) {
-        ret_text[i] = text[skip + i] ? text[skip + i] : '?';
+        ret_text[i] = (char)(text[skip + i] ? text[skip + i] : '?');
     }
     ret_text[len] = '\0';
     return len;
@@ -68,7 +68,7 @@ static void put_byte(struct lines *lines, char byte)
         put_line(lines);
         return;
     }
-    lines->line[lines->len++] = byte ? byte : '?';
+    lines->line[lines->len++] = (char)(byte ? byte : '?');
     if (lines->len == LINE_SIZE - 1) {
         put_line(lines);
     }

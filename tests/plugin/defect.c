@@ -62,7 +62,7 @@ struct late {
 static void *complete_late(void *arg)
 {
     struct late late = *(struct late *)arg;
-    struct timespec step = {0, 5 * 1000 * 1000};
+    struct timespec step = {0, 5000000};
     free(arg);
     while (late.services->deadline_ms(late.delivery) > -30) {
         (void)nanosleep(&step, NULL);
@@ -147,19 +147,20 @@ FILA_PLUGIN_EXPORT fila_plugin not_constant; /* filled when it is loaded: too la
 
 __attribute__((constructor)) static void fill(void)
 {
-    not_constant = (fila_plugin){FILA_PLUGIN_HEAD, .name = "defect", .handle = handle};
-    not_constant.init = init;
-    not_constant.options = OPTIONS;
+    fila_plugin *volatile at = &not_constant; /* or clang would make a constant of it */
+    *at = (fila_plugin){FILA_PLUGIN_HEAD, .name = "defect", .handle = handle};
+    at->init = init;
+    at->options = OPTIONS;
 }
 #else
 FILA_PLUGIN_DEFINE({
     .magic = FILA_PLUGIN_MAGIC + (DEFECT == WRONG_MAGIC),
     .abi_major = FILA_PLUGIN_ABI_MAJOR + (DEFECT == OTHER_MAJOR),
     .abi_minor = FILA_PLUGIN_ABI_MINOR + (DEFECT == NEWER_MINOR),
-    .plugin_size = sizeof(fila_plugin) - 8 * (DEFECT == SMALL_SIZE) + 8 * (DEFECT == BIG_SIZE),
-    .option_size = sizeof(fila_option) - 8 * (DEFECT == SMALL_OPTION),
+    .plugin_size = sizeof(fila_plugin) - 8u * (DEFECT == SMALL_SIZE) + 8u * (DEFECT == BIG_SIZE),
+    .option_size = sizeof(fila_option) - 8u * (DEFECT == SMALL_OPTION),
     .delivery_size = sizeof(fila_delivery),
-    .services_size = sizeof(fila_services) + 8 * (DEFECT == BIG_SERVICES),
+    .services_size = sizeof(fila_services) + 8u * (DEFECT == BIG_SERVICES),
     .option_count = FILA_COUNT(OPTIONS),
     .options = DEFECT == NULL_OPTIONS ? NULL : OPTIONS,
     .name = DEFECT == NO_NAME ? NULL : "defect",

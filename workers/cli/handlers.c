@@ -167,6 +167,7 @@ int fw_cli_handlers(int argc, char **argv)
 {
     bool json = false;
     opterr = 0;
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): main thread */
     for (int option; (option = getopt_long(argc, argv, ":", OPTIONS, NULL)) != -1;) {
         switch (option) {
         case FW_OPT_JSON:

@@ -169,6 +169,7 @@ static int parse(int argc, char **argv, struct fw_try *request)
 {
     int status = -1;
     opterr = 0;
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): main thread */
     for (int option; status < 0 && (option = getopt_long(argc, argv, ":", OPTIONS, NULL)) != -1;) {
         status = take(request, option, argv);
     }
@@ -393,7 +394,8 @@ static int run(struct fw_try *request, const struct fw_plugin *plugin)
     const char *path = strcmp(request->file, "-") != 0 ? request->file : "/dev/stdin";
     char *payload = fw_cli_read_file(path, PAYLOAD_MAX, &len);
     if (!payload) {
-        return fw_cli_fail("try", FW_EXIT_PLUGIN, "%s: %s", request->file, strerrordesc_np(errno));
+        const char *why = strerrordesc_np(errno);
+        return fw_cli_fail("try", FW_EXIT_PLUGIN, "%s: %s", request->file, why ? why : "?");
     }
     request->queue = request->queue ? request->queue : "try";
     request->timeout = request->timeout ? request->timeout : 30 * FILA_S;
@@ -409,7 +411,7 @@ static int run(struct fw_try *request, const struct fw_plugin *plugin)
 
 int fw_cli_try(int argc, char **argv)
 {
-    struct fw_try request = {.attempt = 1, .key = "", .log_level = FW_LOG_INFO};
+    struct fw_try request = {.attempt = 1, .key = "", .file = "-", .log_level = FW_LOG_INFO};
     struct fw_config *config = NULL;
     struct fw_plugin *plugin = NULL;
     int status = FW_EXIT_INTERNAL;

@@ -275,7 +275,7 @@ bool fw_elf_descriptor(
     char reterr[FW_ELF_ERROR_SIZE])
 {
     struct file file = {.bytes = bytes, .len = len, .reterr = reterr};
-    elf_symbol symbol;
+    elf_symbol symbol = {0};
     size_t offset = 0;
 
     if (!check_header(&file) || !find_symbol(&file, &symbol)) {

@@ -10,7 +10,6 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -65,10 +64,10 @@ static fila_status check_owner(const struct stat *st, const char *path, fila_err
 
 static fila_status check_folder(const char *path, fila_error *reterr)
 {
-    char copy[PATH_MAX];
+    char folder[PATH_MAX];
     struct stat st;
-    (void)snprintf(copy, sizeof copy, "%s", path);
-    const char *folder = dirname(copy);
+    int len = (int)(strrchr(path, '/') - path); /* it is absolute */
+    (void)snprintf(folder, sizeof folder, "%.*s", len ? len : 1, path);
     if (stat(folder, &st)) {
         return refuse(reterr, FILA_INVALID_ARGUMENT, "its folder cannot be read", path);
     }
