@@ -4,7 +4,7 @@
 # From a clone to a worker at work: installs the packages, builds, starts a worker with a broker
 # inside it, gives it every file of this source tree as a message, and accounts for each of them.
 #     config/quickstart.sh
-#     config/quickstart.sh --program build/workers/fila-worker    # use that one: nothing installed or built
+#     config/quickstart.sh --program build/fila-worker    # use that one: nothing installed or built
 # Everything it makes is in build/quickstart. Exit status 0 only if the account is exact.
 set -u -o pipefail
 export LC_ALL=C
@@ -38,8 +38,7 @@ if [ -z "$program" ]; then
         else
             tail -n 1
         fi || { tail -n 20 build/quickstart.log; die "the build failed: build/quickstart.log"; }
-    program=$(find build/workers -name fila-worker -type f -perm -u+x | head -n 1)
-    program=$root/${program:?the build made no fila-worker}
+    program=$root/build/fila-worker
 fi
 "$program" version || die "$program does not run"
 

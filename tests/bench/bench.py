@@ -265,9 +265,7 @@ def parse():
     bench = os.path.join(opts.build, "tests", "bench")
     opts.stub, opts.bare = os.path.join(bench, "stub_server"), os.path.join(bench, "bare_loop")
     opts.noop = os.path.join(bench, "noop.so")
-    found = [os.path.join(d, "fila-worker") for d, _, files in os.walk(os.path.join(opts.build, "workers"))
-             if "fila-worker" in files]
-    opts.worker = found[0] if found else os.path.join(opts.build, "workers", "fila-worker")
+    opts.worker = os.path.join(opts.build, "fila-worker")
     return opts
 
 

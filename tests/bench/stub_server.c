@@ -4,17 +4,22 @@
  * control takes them, each Enqueue, Ack and Nack an answer at once. It keeps nothing, so that only
  * the client is measured.
  *
- *   stub_server ADDRESS [payload=1024] [headers=2] [queue=orders]
+ *   stub_server ADDRESS [payload=1024] [headers=2] [queue=orders] [messages=0] [warm=0]
  *
  * ADDRESS is HOST:PORT (port 0: a free one) or unix:/PATH. Prints the port as its first line, and
- * ends when its standard input does, or by SIGTERM.
+ * ends when its standard input does, or by SIGTERM. With messages=N it sends so many and no more
+ * (streams stay open), prints "warm" at the ack of number `warm`, and at the last one "done" and a
+ * JSON object: messages after the warm-up, rate (a second), p50_us and p99_us (from the write of a
+ * message to the arrival of its ack).
  */
+#include "base/clock.h"
 #include "wire/codec.h"
 
 #include <grpc/byte_buffer.h>
 #include <grpc/grpc.h>
 #include <grpc/grpc_security.h>
 
+#include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -61,6 +66,67 @@ static size_t payload_len;
 static uint8_t unary_reply[FILA_CALL_COUNT][64];
 static size_t unary_reply_len[FILA_CALL_COUNT];
 
+/* The account of a bounded run. Serving thread. */
+#define RING 65536 /* more than can be under way */
+static uint64_t limit;
+static uint64_t warm;
+static uint64_t sent;
+static uint64_t acked;
+static int64_t warm_at;
+static int64_t sent_at[RING];
+static uint32_t *latency_us;
+
+static int compare(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a;
+    uint32_t y = *(const uint32_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+static void report(int64_t now)
+{
+    size_t count = limit - warm;
+    qsort(latency_us, count, sizeof *latency_us, compare);
+    printf(
+        "done {\"messages\":%zu,\"rate\":%.0f,\"p50_us\":%u,\"p99_us\":%u}\n", count,
+        (double)count * 1e9 / (double)(now - warm_at), latency_us[count / 2],
+        latency_us[count * 99 / 100]);
+    fflush(stdout);
+}
+
+/* The ack of message number `id`. */
+static void count_ack(uint64_t id)
+{
+    int64_t now = fila_now();
+    if (acked >= limit) {
+        return;
+    }
+    if (acked >= warm) {
+        latency_us[acked - warm] = (uint32_t)((now - sent_at[id % RING]) / FILA_US);
+    }
+    if (++acked == warm) {
+        warm_at = now;
+        printf("warm\n");
+        fflush(stdout);
+    }
+    if (acked == limit) {
+        report(now);
+    }
+}
+
+/* The number at the end of a message id; an AckRequest ends with the id. */
+static uint64_t number_of(const grpc_byte_buffer *request)
+{
+    const grpc_slice_buffer *in = &request->data.raw.slice_buffer;
+    const grpc_slice *last = &in->slices[in->count - 1];
+    uint64_t number = 0;
+    for (size_t i = GRPC_SLICE_LENGTH(*last) - 12; i < GRPC_SLICE_LENGTH(*last); i++) {
+        unsigned digit = GRPC_SLICE_START_PTR(*last)[i];
+        number = number << 4 | (digit <= '9' ? digit - '0' : digit - 'a' + 10);
+    }
+    return number;
+}
+
 static void make_message(size_t size, size_t headers, const char *queue_name)
 {
     static const char id[ID_LEN + 1] = "00000000-0000-7000-8000-000000000000";
@@ -90,7 +156,8 @@ static void make_message(size_t size, size_t headers, const char *queue_name)
 
 static void make_replies(void)
 {
-    static const fila_call unary[] = {FILA_CALL_ENQUEUE, FILA_CALL_ACK, FILA_CALL_NACK};
+    static const fila_call unary[] = {
+        FILA_CALL_ENQUEUE, FILA_CALL_ACK, FILA_CALL_NACK, FILA_CALL_GET_STATS};
     for (size_t i = 0; i < sizeof unary / sizeof *unary; i++) {
         fila_reply reply = {.call = unary[i]};
         if (unary[i] == FILA_CALL_ENQUEUE) {
@@ -103,8 +170,8 @@ static void make_replies(void)
 
 static grpc_byte_buffer *next_message(void)
 {
-    static uint64_t last_id;
-    uint64_t id = ++last_id;
+    uint64_t id = ++sent;
+    sent_at[id % RING] = limit ? fila_now() : 0;
     grpc_slice parts[2] = {
         grpc_slice_malloc(head_len), grpc_slice_from_static_buffer(payload, payload_len)};
     uint8_t *bytes = GRPC_SLICE_START_PTR(parts[0]);
@@ -173,7 +240,7 @@ static void on_wrote(struct tag *tag, bool ok)
     struct slot *s = (struct slot *)((char *)tag - offsetof(struct slot, wrote));
     grpc_byte_buffer_destroy(s->reply);
     s->reply = NULL;
-    if (ok && !s->over) {
+    if (ok && !s->over && (!limit || sent < limit)) {
         s->reply = next_message();
         grpc_op op = {.op = GRPC_OP_SEND_MESSAGE, .flags = GRPC_WRITE_BUFFER_HINT};
         op.data.send_message.send_message = s->reply;
@@ -210,6 +277,9 @@ static void on_arrived(struct tag *tag, bool ok)
     if (!ok) {
         free(s);
         return;
+    }
+    if (s->method == FILA_CALL_ACK && limit) {
+        count_ack(number_of(s->request));
     }
     grpc_byte_buffer_destroy(s->request);
     if (s->method == FILA_CALL_CONSUME) {
@@ -322,7 +392,9 @@ int main(int argc, char **argv)
     pthread_t thread;
     struct tag down = {on_down};
     if (argc < 2) {
-        fprintf(stderr, "usage: stub_server ADDRESS [payload=1024] [headers=2] [queue=orders]\n");
+        fprintf(
+            stderr, "usage: stub_server ADDRESS [payload=1024] [headers=2] [queue=orders] "
+                    "[messages=0] [warm=0]\n");
         return 64;
     }
     signal(SIGTERM, stop_reading);
@@ -331,6 +403,13 @@ int main(int argc, char **argv)
         strtoul(option(argc, argv, "headers", "2"), NULL, 10),
         option(argc, argv, "queue", "orders"));
     make_replies();
+    limit = strtoull(option(argc, argv, "messages", "0"), NULL, 10);
+    warm = strtoull(option(argc, argv, "warm", "0"), NULL, 10);
+    if (limit && (!warm || warm >= limit)) {
+        fprintf(stderr, "stub_server: messages=%" PRIu64 " needs warm= from 1 to less\n", limit);
+        return 64;
+    }
+    latency_us = calloc(limit - warm + 1, sizeof *latency_us);
     grpc_init();
     int port = listen_on(argv[1]);
     if (!port) {
@@ -341,6 +420,7 @@ int main(int argc, char **argv)
     add_slots(FILA_CALL_ENQUEUE, UNARY_SLOTS);
     add_slots(FILA_CALL_ACK, UNARY_SLOTS);
     add_slots(FILA_CALL_NACK, UNARY_SLOTS);
+    add_slots(FILA_CALL_GET_STATS, STREAM_SLOTS);
     pthread_create(&thread, NULL, serve, NULL);
     printf("%d\n", port);
     fflush(stdout);
@@ -355,5 +435,6 @@ int main(int argc, char **argv)
     grpc_shutdown();
     free(head);
     free(payload);
+    free(latency_us);
     return 0;
 }

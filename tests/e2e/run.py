@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """Runs end-to-end tests of the real fila-worker.
 
-    run.py --worker build/workers/fila-worker            all of them
+    run.py --worker build/fila-worker            all of them
     run.py --worker ... NAME...                          these (a trailing * matches)
     run.py --list                                        their names, one a line: "name seconds"
 
