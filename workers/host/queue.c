@@ -37,6 +37,7 @@ static void on_opened(void *user, int64_t now)
     if (q->best_round_trip && q->best_round_trip < pipe.round_trip) {
         pipe.round_trip = q->best_round_trip;
     }
+    slot->was_open = true;
     fw_delivery_stream_open(q->engine, fw_queue_clock(q, now), slot->index, &pipe);
     FW_LOG(
         FW_EVENT_STREAM_OPEN, "the stream is open", fw_str("queue", q->config->queue),

@@ -103,6 +103,7 @@ static void open_stream(struct fw_queue *q, const struct fw_command *c)
         .user = slot,
     };
     slot->asked_at = q->turn->now;
+    slot->was_open = false;
     slot->window = c->window;
     fila_error error = FILA_ERROR_INIT;
     if (transport->ops->open_stream(transport, &params, &slot->stream, &error) != FILA_OK) {
@@ -209,12 +210,12 @@ static const struct notice_row NOTICES[FW_NOTICE_COUNT] = {
 };
 
 /* Nothing to connect to, somebody who refuses us, or just an end: what people do differs. */
-static enum fw_event end_event(const fila_error *end)
+static enum fw_event end_event(const struct fw_stream_slot *slot)
 {
-    switch (end->code) {
+    switch (slot->end.code) {
     case FILA_UNAVAILABLE:
     case FILA_TIMEOUT:
-        return FW_EVENT_BROKER_UNREACHABLE;
+        return slot->was_open ? FW_EVENT_STREAM_END : FW_EVENT_BROKER_UNREACHABLE;
     case FILA_UNAUTHENTICATED:
     case FILA_DENIED:
     case FILA_UNIMPLEMENTED:
@@ -231,7 +232,7 @@ static void notice(struct fw_queue *q, const struct fw_command *c)
     if (c->notice == FW_NOTICE_RECONNECT) {
         const fila_error *end = &q->streams[c->stream].end;
         FW_LOG(
-            end_event(end),
+            end_event(&q->streams[c->stream]),
             end->code == FILA_OK ? "the broker ended the stream in good order" : "the stream ended",
             fw_str("queue", q->config->queue), fw_str("broker", q->broker),
             fw_int("stream", c->stream), fw_str("code", fila_status_name(end->code)),

@@ -17,6 +17,7 @@ struct fw_stream_slot {
     uint32_t window;
     int64_t asked_at;
     fila_error end; /* how the last one ended */
+    bool was_open;  /* it had been accepted */
 };
 
 /* Whether the broker has the queue. */
