@@ -121,27 +121,39 @@ static void on_reply(void *user, const fila_reply *reply, const fila_error *erro
     finish(parcel, reply, error);
 }
 
+/* The headers of one message: all messages share theirs, but for the file's name. NULL without
+ * memory. */
+static fila_header *with_file(const struct sender *s, const char *file)
+{
+    fila_header *headers = malloc((s->header_count + 1) * sizeof *headers);
+    if (headers) {
+        memcpy(headers, s->headers, s->header_count * sizeof *headers);
+        headers[s->header_count] = (fila_header){fila_view_of(s->file_header), fila_view_of(file)};
+    }
+    return headers;
+}
+
 static void start(struct parcel *parcel)
 {
     struct sender *s = parcel->sender;
-    size_t count = s->header_count;
-    fila_header headers[64];
-    memcpy(headers, s->headers, count * sizeof *headers);
-    if (s->file_header && parcel->file) {
-        headers[count++] = (fila_header){fila_view_of(s->file_header), fila_view_of(parcel->file)};
-    }
+    bool named = s->file_header && parcel->file;
+    fila_header *own = named ? with_file(s, parcel->file) : NULL;
     fila_error error = FILA_ERROR_INIT;
     fila_request request = {
         .call = FILA_CALL_ENQUEUE,
         .as.enqueue =
             {.queue = s->queue,
-             .headers = headers,
-             .header_count = count,
+             .headers = own ? own : s->headers,
+             .header_count = s->header_count + (own ? 1 : 0),
              .payload = {parcel->payload, parcel->len}},
     };
-    if (fila_call_start(s->client, &request, on_reply, parcel, &error) != FILA_OK) {
+    if (named && !own) {
+        error.code = FILA_NO_MEMORY;
+        finish(parcel, NULL, &error);
+    } else if (fila_call_start(s->client, &request, on_reply, parcel, &error) != FILA_OK) {
         finish(parcel, NULL, &error);
     }
+    free(own);
 }
 
 static bool send_one(struct sender *s, const char *payload, size_t len, const char *file)
@@ -230,9 +242,6 @@ static int add_header(struct sender *s, char *text)
     char *equals = strchr(text, '=');
     if (!equals || equals == text) {
         return fw_cli_usage("enqueue", "--header \"%s\" is not KEY=VALUE", text);
-    }
-    if (s->header_count == 63) {
-        return fw_cli_usage("enqueue", "more than 63 headers");
     }
     s->headers[s->header_count++] =
         (fila_header){{text, (size_t)(equals - text)}, fila_view_of(equals + 1)};
@@ -324,26 +333,35 @@ static int report(struct sender *s, int status)
     return fw_cli_finish("enqueue", status);
 }
 
-int fw_cli_enqueue(int argc, char **argv)
+static int enqueue(struct sender *s, int argc, char **argv)
 {
-    fila_header headers[64];
     struct fw_cli_target target = {0};
-    struct sender s = {.headers = headers};
-    int status = parse(argc, argv, &s, &target);
+    int status = parse(argc, argv, s, &target);
     if (status >= 0) {
         return status;
     }
-    s.queue = fila_view_of(argv[optind]);
-    status = fw_cli_connect("enqueue", &target, &s.client);
+    s->queue = fila_view_of(argv[optind]);
+    status = fw_cli_connect("enqueue", &target, &s->client);
     if (status) {
         return status;
     }
+    status = send_all(s, argv + optind + 1, argc - optind - 1);
+    status = report(s, status);
+    fila_client_free(s->client);
+    return status;
+}
+
+int fw_cli_enqueue(int argc, char **argv)
+{
+    struct sender s = {.headers = malloc((size_t)argc * sizeof(fila_header))};
+    if (!s.headers) {
+        return fw_cli_fail("enqueue", FW_EXIT_INTERNAL, "no memory");
+    }
     (void)pthread_mutex_init(&s.locked.lock, NULL);
     (void)pthread_cond_init(&s.locked.changed, NULL);
-    status = send_all(&s, argv + optind + 1, argc - optind - 1);
-    status = report(&s, status);
-    fila_client_free(s.client);
+    int status = enqueue(&s, argc, argv);
     (void)pthread_cond_destroy(&s.locked.changed);
     (void)pthread_mutex_destroy(&s.locked.lock);
+    free(s.headers);
     return status;
 }

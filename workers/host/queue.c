@@ -41,7 +41,7 @@ static void on_opened(void *user, int64_t now)
     fw_delivery_stream_open(q->engine, fw_queue_clock(q, now), slot->index, &pipe);
     FW_LOG(
         FW_EVENT_STREAM_OPEN, "the stream is open", fw_str("queue", q->config->queue),
-        fw_str("broker", q->broker), fw_int("stream", slot->index));
+        fw_str("broker", q->broker), fw_int("stream", slot->index), fw_int("opens", ++slot->opens));
     q->events->stream_up(q->user, q);
     fw_queue_look(q);
 }
@@ -134,7 +134,7 @@ static void on_ended(void *user, const fila_error *why)
     struct fw_queue *q = slot->queue;
     slot->stream = NULL;
     slot->end = *why;
-    if (q->exists == FW_EXISTS_YES) {
+    if (q->exists != FW_EXISTS_ASKED) {
         q->exists = FW_EXISTS_UNKNOWN; /* the next stream may lead to another broker */
     }
     fw_queue_stream_ended(q, slot, end_kind(why));
@@ -151,6 +151,20 @@ void fw_queue_stream_ended(struct fw_queue *q, struct fw_stream_slot *slot, enum
 const struct fila_stream_events FW_QUEUE_STREAM_EVENTS = {on_opened, on_message, on_ended};
 
 /* ---- Results ---- */
+
+/* Whether a try failed and more will follow: the last one is logged as the dead letter that it
+ * makes. */
+static bool is_failure(const struct fw_queue *q, const struct fw_job *job)
+{
+    const struct fw_queue_config *c = q->config;
+    bool gives_up = c->dead_letter == FW_DEAD_LETTER_WORKER ||
+                    c->dead_letter == FW_DEAD_LETTER_DROP;
+    bool last = job->verdict.cause == FW_CAUSE_REJECT ||
+                (c->retry_attempts && job->attempt >= c->retry_attempts &&
+                 job->verdict.cause != FW_CAUSE_UNAVAILABLE);
+    return job->verdict.kind != FW_ACK && job->verdict.cause != FW_CAUSE_NONE &&
+           !(gives_up && last);
+}
 
 /* A failed try, for the log. */
 static void log_failure(const struct fw_queue *q, const struct fw_item *item)
@@ -173,7 +187,7 @@ void fw_queue_done(struct fw_job *job)
     struct fw_queue *q = item->queue;
     item->ran_ns = job->verdict.ended - job->verdict.started;
     if (item->used_by & FW_ITEM_HELD) {
-        if (job->verdict.kind != FW_ACK && job->verdict.cause != FW_CAUSE_NONE) {
+        if (is_failure(q, job)) {
             log_failure(q, item);
         }
         item->used_by &= ~(unsigned)FW_ITEM_RUNNING;

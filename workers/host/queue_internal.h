@@ -18,6 +18,7 @@ struct fw_stream_slot {
     int64_t asked_at;
     fila_error end; /* how the last one ended */
     bool was_open;  /* it had been accepted */
+    uint32_t opens; /* so far */
 };
 
 /* Whether the broker has the queue. */

@@ -93,7 +93,7 @@ static void on_looked(struct fila_unary *unary, const fila_reply *reply)
 
 void fw_queue_look(struct fw_queue *q)
 {
-    if (q->exists != FW_EXISTS_UNKNOWN && q->exists != FW_EXISTS_NO) {
+    if (q->exists != FW_EXISTS_UNKNOWN) {
         return;
     }
     fila_request request = {

@@ -305,6 +305,7 @@ static void last_words(const struct host *h, int status)
             line + n, sizeof line - (size_t)n, " %s=%" PRIu64, fw_outcome_name((enum fw_outcome)i),
             a->finished[i]);
     }
+    fw_log_flush(); /* what was folded comes before the last line */
     FW_LOG(
         FW_EVENT_WORKER_STOP, line, fw_int("exit_status", status),
         fw_int("received", (int64_t)a->received), fw_int("acked", (int64_t)a->finished[FW_ACKED]),
