@@ -369,8 +369,7 @@ Test(exec, a_background_child_that_holds_the_pipes_does_not_hold_us)
     cr_expect_str_eq(result.reason, "exit status 3: x");
     cr_expect_lt(result.took_ms, 10000);
     (void)read_left("pid", pid, sizeof pid);
-    cr_expect_not(is_gone(pid), "what a command leaves behind on purpose is left alone");
-    (void)kill(atoi(pid), SIGKILL);
+    cr_expect(goes_away(pid), "what a command leaves behind in its group goes with it");
 
     result = run_script("(setsid sh -c 'while :; do echo x >&2; done' &) ; exit 0");
     cr_expect_eq(result.kind, FW_ACK, "also when it floods");
