@@ -17,6 +17,14 @@ static int64_t in_ms(int64_t ms)
     return fila_now() + ms * FILA_MS;
 }
 
+/* Handlers that were given up and told to go on have come back. */
+static void await_let_go(void)
+{
+    while (fw_executor_stuck(fake.executor)) {
+        (void)poll(NULL, 0, 1);
+    }
+}
+
 static void stop_clean(void)
 {
     cr_assert(fw_executor_stop(fake.executor, in_ms(20000)));
@@ -420,12 +428,13 @@ Test(pool, a_stuck_handler_loses_its_message_not_its_queue)
     cr_assert(stuck.services->cancelled(stuck.delivery));
     cr_assert_eq(stuck.services->complete(stuck.delivery, FILA_ACK, NULL), -1);
     (void)sem_post(&stuck.go);
-    stop_clean(); /* it came back in time */
+    await_let_go();
+    stop_clean();
 }
 
 Test(pool, stop_does_not_wait_for_ever)
 {
-    struct step stuck = {.act = act_block};
+    static struct step stuck = {.act = act_block}; /* its thread outlives this function */
     struct step queued = {0};
     fake_start(&(struct fake_options){.concurrency = 1});
     fake_submit(&stuck, in_ms(20000));
@@ -617,6 +626,7 @@ Test(pool, a_completed_message_does_not_wait_for_a_stuck_handle)
     cr_assert_eq(testlog_count(FW_EVENT_HANDLER_STUCK), 1);
     fake_free(job);
     (void)sem_post(&step.go);
+    await_let_go();
     stop_clean();
 }
 
@@ -657,7 +667,7 @@ Test(pool, probes_on_a_thread)
     cr_assert_eq(sem_wait(&probed), 0);
     cr_assert_eq(answers[1], 1);
 
-    struct step busy = {.act = act_block};
+    static struct step busy = {.act = act_block}; /* its thread outlives this function */
     fake_submit(&busy, in_ms(100));
     cr_assert_eq(sem_wait(&busy.entered), 0);
     cr_assert(fw_executor_probe(fake.executor, on_answer, NULL));
@@ -684,9 +694,7 @@ Test(pool, a_probe_that_hangs_is_a_no_and_costs_no_thread)
     cr_assert_eq(fake_result(), &next.job, "by the thread that took its place");
     fake_free(&next.job);
     fake_probe_gate(true);
-    while (fw_executor_stuck(fake.executor)) {
-        (void)poll(NULL, 0, 1);
-    }
+    await_let_go();
     cr_assert_eq(answers[1], 0, "answered once");
     stop_clean();
 }

@@ -33,6 +33,32 @@ def blocks(text):
         yield at + 1, mark[1], mark[2], block
 
 
+STRICT = ["-Wall", "-Wextra", "-Wpedantic", "-pedantic-errors", "-Werror", "-Wconversion", "-Wshadow", "-shared", "-fPIC",
+          "-fvisibility=hidden", "-Wl,--no-undefined", "-D_POSIX_C_SOURCE=200809L", "-o", "strict.so"]
+LANGUAGES = {".c": (["gcc", "clang"], ["c11", "c17"]), ".cc": (["g++", "clang++"], ["c++17", "c++20"])}
+
+
+def compile_strictly(name, folder, environment):
+    """In every language that the header promises, with every compiler that is there."""
+    compilers, standards = LANGUAGES[os.path.splitext(name)[1]]
+    flags = subprocess.run(["pkg-config", "--cflags", "fila-plugin"], env=environment, stdout=subprocess.PIPE, text=True,
+                           check=True).stdout.split()
+    count = 0
+    for compiler in filter(shutil.which, compilers):
+        for standard in standards:
+            command = [compiler, "-std=" + standard, *STRICT, *flags, name]
+            done = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                  text=True, check=False)
+            if done.returncode:
+                sys.exit(f"{' '.join(command)}:\n{done.stdout}")
+            said = subprocess.run(["fila-worker", "handlers", "./strict.so"], cwd=folder, env=environment,
+                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+            if said.returncode:
+                sys.exit(f"{' '.join(command)}: it is refused:\n{said.stdout}")
+            count += 1
+    return count
+
+
 def main():
     readme, build, work, libdir = sys.argv[1:]
     shutil.rmtree(work, ignore_errors=True)
@@ -49,6 +75,7 @@ def main():
     )
     environment.pop("FILA_WORKER_PLUGIN_PATH", None)
     said = None
+    strict = 0
     counts = {"file": 0, "run": 0, "output": 0}
     with open(readme, encoding="utf-8") as source:
         text = source.read()
@@ -57,6 +84,7 @@ def main():
         if kind == "file":
             with open(os.path.join(folder, argument), "w", encoding="utf-8") as file:
                 file.write(block)
+            strict += compile_strictly(argument, folder, environment)
         elif kind == "run":
             done = subprocess.run(["sh", "-ec", block], cwd=folder, env=environment, stdout=subprocess.PIPE,
                                   stderr=subprocess.STDOUT, text=True, timeout=120, check=False)
@@ -73,7 +101,7 @@ def main():
     done = subprocess.run(["fila-worker", "handlers"], env=environment, stdout=subprocess.PIPE, text=True, check=True)
     if not re.search("^exec ", done.stdout, re.M) or not re.search("^log ", done.stdout, re.M):
         sys.exit("the installed worker does not find its handlers:\n" + done.stdout)
-    print("followed: {file} files, {run} runs, {output} expectations".format(**counts))
+    print("followed: {file} files, {run} runs, {output} expectations; ".format(**counts) + f"{strict} strict compilations")
 
 
 main()
