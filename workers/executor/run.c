@@ -3,20 +3,16 @@
 
 #include "base/clock.h"
 #include "log/log.h"
-#include "wire/codec.h"
 
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 static_assert((int)FW_ACK == FILA_ACK && (int)FW_RETRY == FILA_RETRY, "one numbering of verdicts");
 static_assert((int)FW_REJECT == FILA_REJECT && FW_UNAVAILABLE == 3 && FILA_UNAVAILABLE == 3, "");
-
-#define REST_BEFORE_REUSE 1024
 
 static uint64_t state_of(uint64_t generation, enum fw_phase phase)
 {
@@ -28,15 +24,10 @@ static enum fw_phase phase_of(uint64_t state)
     return (enum fw_phase)(state & FW_PHASE_MASK);
 }
 
-static uint64_t generation_now(const struct fw_run *run)
-{
-    return atomic_load_explicit(&run->state, memory_order_relaxed) >> FW_PHASE_BITS;
-}
-
 /* Under runs->mutex. */
 static void set_phase(struct fw_run *run, enum fw_phase phase)
 {
-    atomic_store(&run->state, state_of(generation_now(run), phase));
+    atomic_store(&run->state, state_of(fw_run_generation(run), phase));
 }
 
 static char *take_text(char **text)
@@ -44,107 +35,6 @@ static char *take_text(char **text)
     char *taken = *text;
     *text = NULL;
     return taken;
-}
-
-/* ---- The runs of an executor ---- */
-
-void fw_runs_init(struct fw_runs *runs, const char *queue, struct fw_done_list *done)
-{
-    *runs = (struct fw_runs){.queue = queue, .done = done};
-    (void)pthread_mutex_init(&runs->mutex, NULL);
-    fw_cond_init(&runs->none_deferred);
-}
-
-void fw_runs_fini(struct fw_runs *runs)
-{
-    while (runs->all) {
-        struct fw_run *run = runs->all;
-        runs->all = run->next;
-        if (run->cancel_fd >= 0) {
-            (void)close(run->cancel_fd);
-        }
-        free(run->reason);
-        free(run->complete_reason);
-        free(run);
-    }
-    (void)pthread_cond_destroy(&runs->none_deferred);
-    (void)pthread_mutex_destroy(&runs->mutex);
-}
-
-/* Under runs->mutex. */
-static void put_spare(struct fw_run *run)
-{
-    struct fw_runs *runs = run->runs;
-    run->link_next = NULL;
-    if (runs->spare_last) {
-        runs->spare_last->link_next = run;
-    } else {
-        runs->spare_first = run;
-    }
-    runs->spare_last = run;
-    runs->spare_count++;
-}
-
-/* Under runs->mutex. */
-static struct fw_run *take_spare(struct fw_runs *runs)
-{
-    struct fw_run *run = runs->spare_first;
-    if (runs->spare_count < REST_BEFORE_REUSE) {
-        return NULL;
-    }
-    runs->spare_first = run->link_next;
-    if (!runs->spare_first) {
-        runs->spare_last = NULL;
-    }
-    runs->spare_count--;
-    return run;
-}
-
-struct fw_run *fw_run_take(struct fw_runs *runs)
-{
-    (void)pthread_mutex_lock(&runs->mutex);
-    struct fw_run *run = take_spare(runs);
-    if (!run && (run = calloc(1, sizeof *run))) {
-        run->runs = runs;
-        run->cancel_fd = -1;
-        for (unsigned i = 0; i < FW_RUN_DELIVERIES; i++) {
-            run->deliveries[i] = (fila_delivery){.size = sizeof(fila_delivery), .host = run};
-        }
-        run->next = runs->all;
-        runs->all = run;
-    }
-    (void)pthread_mutex_unlock(&runs->mutex);
-    return run;
-}
-
-/* Under runs->mutex. */
-static void deferred_add(struct fw_run *run)
-{
-    struct fw_runs *runs = run->runs;
-    run->link_prev = NULL;
-    run->link_next = runs->deferred;
-    if (runs->deferred) {
-        runs->deferred->link_prev = run;
-    }
-    runs->deferred = run;
-    runs->deferred_count++;
-}
-
-/* Under runs->mutex. */
-static void deferred_remove(struct fw_run *run)
-{
-    struct fw_runs *runs = run->runs;
-    if (run->link_prev) {
-        run->link_prev->link_next = run->link_next;
-    } else {
-        runs->deferred = run->link_next;
-    }
-    if (run->link_next) {
-        run->link_next->link_prev = run->link_prev;
-    }
-    if (--runs->deferred_count == 0) {
-        (void)pthread_cond_broadcast(&runs->none_deferred);
-    }
 }
 
 /* ---- Messages that outlive their job ---- */
@@ -202,29 +92,6 @@ static void let_go(struct fw_run *run)
         event, text, fw_str("queue", (run)->runs->queue),                                 \
         fw_text("message_id", (fila_view){(run)->delivery->id, (run)->delivery->id_len}), \
         fw_int("attempt", (run)->delivery->attempt), __VA_ARGS__)
-
-/* Brokers take UTF-8 only: what is none becomes '?'. */
-static void make_utf8(char *text, size_t len)
-{
-    for (size_t at = 0; at < len;) {
-        unsigned char lead = (unsigned char)text[at];
-        size_t size = lead < 0x80 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
-        if (size <= len - at && fila_utf8_valid(text + at, size)) {
-            at += size;
-        } else {
-            text[at++] = '?';
-        }
-    }
-}
-
-static char *copy_reason(const char *text)
-{
-    char *copy = text && *text ? strndup(text, FW_REASON_SIZE - 1) : NULL;
-    if (copy) {
-        make_utf8(copy, strlen(copy));
-    }
-    return copy;
-}
 
 static char *late_reason(const struct fw_run *run, int64_t deadline)
 {
@@ -321,7 +188,7 @@ static void fill_delivery(fila_delivery *delivery, const struct fw_job *job)
 
 void fw_run_start(struct fw_run *run, struct fw_job *job, int64_t now)
 {
-    uint64_t generation = generation_now(run) + 1;
+    uint64_t generation = fw_run_generation(run) + 1;
     fila_delivery *delivery = &run->deliveries[generation % FW_RUN_DELIVERIES];
     fill_delivery(delivery, job);
     run->delivery = delivery;
@@ -346,7 +213,7 @@ static enum fw_run_after finish_slowly(struct fw_run *run, int verdict, struct f
     case FW_PHASE_RUNNING:
         if (verdict == FILA_DEFER) {
             set_phase(run, FW_PHASE_DEFERRED);
-            deferred_add(run);
+            fw_runs_defer(run);
             return FW_RUN_KEPT;
         }
         fill_verdict(
@@ -365,7 +232,7 @@ static enum fw_run_after finish_slowly(struct fw_run *run, int verdict, struct f
         fill_verdict(run, run->verdict, take_text(&run->complete_reason), fila_now());
         *ret_job = run->job;
         set_phase(run, FW_PHASE_IDLE);
-        put_spare(run);
+        fw_runs_put_spare(run);
         return FW_RUN_KEPT;
     case FW_PHASE_LOST:
         if (verdict == FILA_DEFER) {
@@ -382,7 +249,7 @@ static enum fw_run_after finish_slowly(struct fw_run *run, int verdict, struct f
 
 enum fw_run_after fw_run_finish(struct fw_run *run, int verdict)
 {
-    uint64_t running = state_of(generation_now(run), FW_PHASE_RUNNING);
+    uint64_t running = state_of(fw_run_generation(run), FW_PHASE_RUNNING);
     struct fw_runs *runs = run->runs;
     struct fw_job *job = NULL;
 
@@ -481,93 +348,8 @@ bool fw_run_give_up_deferred(struct fw_run *run, int64_t now)
     }
     set_phase(run, FW_PHASE_LOST_DEFERRED);
     time_out(run, now);
-    deferred_remove(run);
+    fw_runs_undefer(run);
     return true;
-}
-
-/* ---- Services ---- */
-
-static struct fw_run *run_of(const fila_delivery *delivery)
-{
-    return delivery->host;
-}
-
-static void service_reason(
-    const fila_services *services,
-    const fila_delivery *delivery,
-    const char *text)
-{
-    if (!delivery) {
-        struct fw_instance *instance = services->host;
-        (void)snprintf(instance->reason, sizeof instance->reason, "%s", text ? text : "");
-        return;
-    }
-    struct fw_run *run = run_of(delivery);
-    free(run->reason);
-    run->reason = copy_reason(text);
-}
-
-static void service_retry_after(const fila_delivery *delivery, int64_t ms)
-{
-    const int64_t most = INT64_C(7) * 24 * 3600 * 1000;
-    int64_t bounded = ms < 0 ? 0 : ms > most ? most : ms;
-    run_of(delivery)->delay = bounded * FILA_MS;
-}
-
-static int service_next_header(
-    const fila_delivery *delivery,
-    size_t *cursor,
-    const char **ret_key,
-    size_t *ret_key_len,
-    const char **ret_value,
-    size_t *ret_value_len)
-{
-    fila_header header;
-    if (!fila_message_next_header(run_of(delivery)->message, cursor, &header)) {
-        return 0;
-    }
-    *ret_key = header.key.data;
-    *ret_key_len = header.key.len;
-    *ret_value = header.value.data;
-    *ret_value_len = header.value.len;
-    return 1;
-}
-
-static int64_t service_deadline_ms(const fila_delivery *delivery)
-{
-    int64_t deadline = atomic_load_explicit(&run_of(delivery)->deadline, memory_order_relaxed);
-    int64_t left = deadline - fila_now();
-    return left < 0 ? -1 - (-1 - left) / FILA_MS : left / FILA_MS;
-}
-
-static int service_cancelled(const fila_delivery *delivery)
-{
-    struct fw_run *run = run_of(delivery);
-    return atomic_load_explicit(&run->cancelled, memory_order_relaxed) == generation_now(run) ||
-           fila_now() >= atomic_load_explicit(&run->deadline, memory_order_relaxed);
-}
-
-static void service_cause(const fila_delivery *delivery, uint32_t cause)
-{
-    run_of(delivery)->cause = cause;
-}
-
-static int service_cancel_fd(const fila_delivery *delivery)
-{
-    struct fw_run *run = run_of(delivery);
-    uint64_t count;
-    if (run->cancel_fd < 0) {
-        run->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    } else {
-        (void)!read(run->cancel_fd, &count, sizeof count);
-    }
-    if (run->cancel_fd >= 0) {
-        atomic_store(&run->fd_armed, generation_now(run));
-        if (service_cancelled(delivery)) {
-            (void)!write(run->cancel_fd, &(uint64_t){1}, sizeof(uint64_t));
-        }
-    }
-    return run->cancel_fd;
 }
 
 /* Under runs->mutex. 0 = taken; *ret_job is to be pushed. */
@@ -577,7 +359,7 @@ static int complete_locked(
     char **reason,
     struct fw_job **ret_job)
 {
-    struct fw_run *run = run_of(delivery);
+    struct fw_run *run = fw_run_of(delivery);
     uint64_t state = atomic_load(&run->state);
     uint64_t generation = state >> FW_PHASE_BITS;
     if (delivery != &run->deliveries[generation % FW_RUN_DELIVERIES]) {
@@ -597,25 +379,25 @@ static int complete_locked(
         fill_verdict(run, verdict, take_text(reason), fila_now());
         *ret_job = run->job;
         set_phase(run, FW_PHASE_IDLE);
-        deferred_remove(run);
-        put_spare(run);
+        fw_runs_undefer(run);
+        fw_runs_put_spare(run);
         return 0;
     case FW_PHASE_LOST:
         set_phase(run, FW_PHASE_LOST_COMPLETED);
         return -1;
     case FW_PHASE_LOST_DEFERRED:
         let_go(run);
-        put_spare(run);
+        fw_runs_put_spare(run);
         return -1;
     default:
         return -1;
     }
 }
 
-static int service_complete(const fila_delivery *delivery, int verdict, const char *reason)
+int fw_run_complete(const fila_delivery *delivery, int verdict, const char *reason)
 {
-    struct fw_runs *runs = run_of(delivery)->runs;
-    char *copy = copy_reason(reason);
+    struct fw_runs *runs = fw_run_of(delivery)->runs;
+    char *copy = fw_reason_copy(reason);
     struct fw_job *job = NULL;
 
     (void)pthread_mutex_lock(&runs->mutex);
@@ -626,16 +408,4 @@ static int service_complete(const fila_delivery *delivery, int verdict, const ch
     (void)pthread_mutex_unlock(&runs->mutex);
     free(copy);
     return result;
-}
-
-void fw_run_services(fila_services *services)
-{
-    services->reason = service_reason;
-    services->retry_after = service_retry_after;
-    services->next_header = service_next_header;
-    services->deadline_ms = service_deadline_ms;
-    services->cancelled = service_cancelled;
-    services->complete = service_complete;
-    services->cause = service_cause;
-    services->cancel_fd = service_cancel_fd;
 }

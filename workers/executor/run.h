@@ -87,16 +87,34 @@ void fw_cond_init(pthread_cond_t *cond);
 /* Waits until `when` (CLOCK_BOOTTIME ns; FILA_NEVER = for ever). False when that has passed. */
 bool fw_cond_wait_until(pthread_cond_t *cond, pthread_mutex_t *mutex, int64_t when);
 
+/* runs.c */
 void fw_runs_init(struct fw_runs *runs, const char *queue, struct fw_done_list *done);
 void fw_runs_fini(struct fw_runs *runs); /* nothing may be running, deferred or lost */
 
 /* A run that is idle; NULL without memory. */
 struct fw_run *fw_run_take(struct fw_runs *runs);
+/* Under runs->mutex: gives back a run that was deferred; notes one as deferred, or not any more. */
+void fw_runs_put_spare(struct fw_run *run);
+void fw_runs_defer(struct fw_run *run);
+void fw_runs_undefer(struct fw_run *run);
 
-/* Adds the services that need a run to those of an instance. */
+/* service.c. Adds the services that need a run to those of an instance. */
 void fw_run_services(fila_services *services);
+/* A malloc'ed copy in UTF-8 of at most FW_REASON_SIZE - 1 bytes; NULL of nothing, or without
+ * memory. */
+char *fw_reason_copy(const char *text);
 
-/* Worker: makes `run` the run of `job` and publishes it. `now` is when it starts. */
+static inline struct fw_run *fw_run_of(const fila_delivery *delivery)
+{
+    return delivery->host;
+}
+
+static inline uint64_t fw_run_generation(const struct fw_run *run)
+{
+    return atomic_load_explicit(&run->state, memory_order_relaxed) >> FW_PHASE_BITS;
+}
+
+/* run.c. Worker: makes `run` the run of `job` and publishes it. `now` is when it starts. */
 void fw_run_start(struct fw_run *run, struct fw_job *job, int64_t now);
 
 /* Worker: what became of a run whose `handle` returned. */
@@ -108,6 +126,9 @@ enum fw_run_after {
 };
 
 enum fw_run_after fw_run_finish(struct fw_run *run, int verdict);
+
+/* services->complete. */
+int fw_run_complete(const fila_delivery *delivery, int verdict, const char *reason);
 
 /* Any thread: marks the run of that generation cancelled and makes its cancel_fd readable. */
 void fw_run_cancel(struct fw_run *run, uint64_t generation);
