@@ -86,7 +86,7 @@ Test(core, unstartable_is_left_with_expire)
     stand_read(s, &m[0], "a", 0);
     stand_read(s, &m[1], "b", 0);
     stand_runs(s, &m[0], 1);
-    stand_pass(s, VT - SLACK - MARGIN - 15 * FILA_S - 1);
+    stand_pass(s, VT - SLACK - MARGIN - 15 * FILA_S);
     stand_not_finished(s, &m[1]);
     stand_pass(s, 1);
     stand_finished(s, &m[1], FW_LEFT);

@@ -32,6 +32,8 @@ static void check(const struct stand *stand)
         finished += stats.finished[i];
     }
     cr_assert_eq(stats.received, finished + stats.held);
+    const char *wrong = fw_delivery_check(stand->engine);
+    cr_assert_null(wrong, "%s", wrong);
 }
 
 void stand_collect(struct stand *stand)

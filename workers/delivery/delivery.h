@@ -215,11 +215,13 @@ struct fw_delivery_stats {
     uint32_t held;
     uint64_t held_bytes;
     uint32_t running;
+    uint32_t prefetched;    /* read, not yet through the handler */
     uint32_t ready;         /* startable, waiting for a slot */
     uint32_t retry_waiting; /* waiting out a backoff */
     uint32_t settling;
     uint32_t streams_up;
     bool breaker_open;
+    bool flushing; /* reading past the bounds, to return what is old */
     bool draining;
     bool paused;
 };
@@ -290,5 +292,11 @@ bool fw_delivery_next(struct fw_delivery *engine, struct fw_command *ret_command
 /* When fw_delivery_timer is due; FILA_NEVER (INT64_MAX) if nothing waits for time. */
 int64_t fw_delivery_wake_at(const struct fw_delivery *engine);
 struct fw_delivery_stats fw_delivery_stats(const struct fw_delivery *engine);
+
+/* ---- For tests and simulators ---- */
+
+/* Recounts everything, and looks for work that waits beside a free slot: the first thing found that
+ * must never be after an event, or NULL. Cost: all that is held. */
+const char *fw_delivery_check(const struct fw_delivery *engine);
 
 #endif

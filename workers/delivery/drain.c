@@ -42,6 +42,7 @@ static void give_back(struct fw_delivery *e, enum fw_state state)
 static void give_back_all(struct fw_delivery *e, bool waiting)
 {
     give_back(e, FW_BEHIND);
+    give_back(e, FW_ASIDE);
     give_back(e, FW_READY);
     if (waiting) {
         give_back(e, FW_WAITING);
@@ -51,9 +52,8 @@ static void give_back_all(struct fw_delivery *e, bool waiting)
 /* Anything that give_back_all would find. */
 static bool any_to_give_back(const struct fw_delivery *e, bool waiting)
 {
-    uint32_t ready = e->certain.count + e->unsure.count;
-    uint32_t behind = e->accounts[FW_ACCOUNT_WAITING] - e->waiting; /* or ready, or running again */
-    return ready > 0 || behind > 0 || (waiting && e->waiting > 0);
+    uint32_t unstarted = e->certain.count + e->unsure.count + e->behind + e->aside;
+    return unstarted > 0 || (waiting && e->waiting > 0);
 }
 
 static void cancel_runs(struct fw_delivery *e)
@@ -132,9 +132,6 @@ int64_t fw_drain_wake(const struct fw_delivery *e)
     }
     bool waiting = !e->draining || e->drain_cancelled;
     int64_t wake = any_to_give_back(e, waiting) ? give_back_at(e) : FILA_NEVER;
-    if (wake <= e->now) { /* those found do not go back: they run */
-        wake = FILA_NEVER;
-    }
     if (e->draining && !e->drained) {
         wake = fw_min(wake, e->drain_cancelled ? e->drain_deadline : cancel_at(e));
     }

@@ -46,16 +46,6 @@ static void begin(struct fw_delivery *e, int64_t now)
     e->now = fw_max(e->now, now);
 }
 
-/* Its turn in the lane did not come in time. */
-static void behind_over(struct fw_delivery *e, struct fw_held *h)
-{
-    if (!fw_certain(e, h) && fw_fits(e, h) && e->config.unsure_lease == FW_UNSURE_RUN) {
-        fw_heap_set(&e->timers, &h->timer, fw_max(fw_last_call(e, h), e->now + 1));
-    } else {
-        fw_give_back(e, h);
-    }
-}
-
 static void timers_due(struct fw_delivery *e)
 {
     struct fw_timer *timer;
@@ -63,7 +53,8 @@ static void timers_due(struct fw_delivery *e)
         struct fw_held *h = FW_OWNER(timer, struct fw_held, timer);
         switch (h->state) {
         case FW_BEHIND:
-            behind_over(e, h);
+        case FW_ASIDE:
+            fw_time_over(e, h);
             break;
         case FW_RESEND:
             fw_settle_again(e, h);
@@ -281,6 +272,7 @@ struct fw_delivery_stats fw_delivery_stats(const struct fw_delivery *engine)
         .held = HASH_CNT(hh, engine->by_user) - 1,
         .held_bytes = engine->held_bytes,
         .running = engine->running,
+        .prefetched = engine->accounts[FW_ACCOUNT_PREFETCH],
         .ready = engine->certain.count + engine->unsure.count,
         .retry_waiting = engine->waiting,
         .settling = engine->accounts[FW_ACCOUNT_SETTLING],
@@ -296,6 +288,7 @@ struct fw_delivery_stats fw_delivery_stats(const struct fw_delivery *engine)
     }
     for (uint32_t i = 0; i < engine->stream_count; i++) {
         stats.streams_up += engine->streams[i].state == FW_STREAM_UP;
+        stats.flushing = stats.flushing || engine->streams[i].flushing;
     }
     return stats;
 }

@@ -72,6 +72,12 @@ static bool fresh(const struct fw_delivery *e, const struct fw_stream *s, const 
     return h->window.early >= s->flush_began || left >= usable / 4 * 3;
 }
 
+/* It starts at once: nothing else that could waits for the free slot. */
+static bool runs_now(const struct fw_delivery *e, const struct fw_held *h)
+{
+    return fw_slot_free(e) && fw_fits(e, h) && (h->lane == NULL || h->lane->active == NULL);
+}
+
 bool fw_flush_takes(struct fw_delivery *e, struct fw_stream *s, struct fw_held *h)
 {
     if (!s->flushing) {
@@ -81,7 +87,7 @@ bool fw_flush_takes(struct fw_delivery *e, struct fw_stream *s, struct fw_held *
         fw_flush_end(e, s);
         return false;
     }
-    if (!fw_certain(e, h)) {
+    if (!fw_certain(e, h) || runs_now(e, h)) {
         return false;
     }
     h->id->flush = s->flush_number;

@@ -118,6 +118,11 @@ static void leave(struct fw_delivery *e, struct fw_held *h)
         break;
     case FW_BEHIND:
         DL_DELETE(h->lane->behind, h);
+        e->behind--;
+        fw_heap_clear(&e->timers, &h->timer);
+        break;
+    case FW_ASIDE:
+        e->aside--;
         fw_heap_clear(&e->timers, &h->timer);
         break;
     case FW_WAITING:

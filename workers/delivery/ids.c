@@ -150,7 +150,8 @@ static enum fw_memory worth(const struct fw_id *id, int64_t now)
     if (id->tries > 0 || id->done || id->doomed != FW_CAUSE_NONE || id->not_before > now) {
         return FW_MEMORY_KEPT;
     }
-    return id->nacked_at != 0 || id->flush != 0 ? FW_MEMORY_LIGHT : FW_MEMORY_NONE;
+    return id->nacked_at != 0 || id->flush != 0 || id->nack_unsure > now ? FW_MEMORY_LIGHT
+                                                                         : FW_MEMORY_NONE;
 }
 
 static void erase(struct fw_ids *ids, struct fw_id *id)

@@ -86,6 +86,7 @@ struct fw_id {
     int64_t seen_at;      /* when that was read */
     int64_t not_before;   /* 0, or when it may run (or be published) again */
     int64_t nacked_at;    /* 0, or when our confirmed nack was sent */
+    int64_t nack_unsure;  /* until then a nack of ours may still be done, on any lease */
     uint64_t flush;       /* number of the flush that returned it */
     enum fw_cause doomed; /* not NONE: it goes to the dead letters without running again */
     bool done;            /* a success is not settled for certain: acked on sight */
@@ -127,6 +128,7 @@ enum fw_state {
     FW_NEW,
     FW_READY,   /* in engine->certain or engine->unsure */
     FW_BEHIND,  /* its lane is busy */
+    FW_ASIDE,   /* its lane went on without it: it cannot start any more */
     FW_WAITING, /* for time */
     FW_RUNNING,
     FW_PUBLISHING,
@@ -168,7 +170,7 @@ struct fw_window {
 
 struct fw_held {
     struct fw_tree_node node; /* READY */
-    struct fw_timer timer;    /* BEHIND, WAITING, RESEND */
+    struct fw_timer timer;    /* BEHIND, ASIDE, WAITING, RESEND */
     struct fw_held *prev;     /* in a lane, a settle queue, or the settlements under way */
     struct fw_held *next;
     UT_hash_handle hh; /* by user */
@@ -226,6 +228,7 @@ struct fw_stream {
     int64_t empty_at;    /* no lease of what is unread is older: the pipe was empty */
     int64_t slow_since;  /* 0, or since when messages are old although receives stand waiting */
     int64_t slow_waited; /* how long they stood since then */
+    uint64_t slow_bytes; /* read since then */
     bool flushing;
     int64_t flush_began;
     int64_t flush_next;
@@ -280,6 +283,8 @@ struct fw_delivery {
     uint32_t settling;         /* in under_way */
     uint32_t running;
     uint32_t waiting; /* in state WAITING */
+    uint32_t aside;   /* in state ASIDE */
+    uint32_t behind;  /* in state BEHIND */
     uint32_t accounts[FW_ACCOUNT_COUNT];
     uint64_t held_bytes;
     uint32_t size_seen; /* recent largest message, fading */
@@ -400,12 +405,15 @@ void fw_make_ready(struct fw_delivery *e, struct fw_held *h);
 bool fw_fits(const struct fw_delivery *e, const struct fw_held *h); /* rule 1, and 2's bound */
 /* When a delivery that has not been started is given back at the latest. */
 int64_t fw_last_call(const struct fw_delivery *e, const struct fw_held *h);
+void fw_time_over(struct fw_delivery *e, struct fw_held *h); /* of BEHIND or ASIDE */
 /* Nacks it while that may be done, else leaves it (rules 5, 7). */
 void fw_give_back(struct fw_delivery *e, struct fw_held *h);
 /* Its lease cannot be ended by us any more: `lease_lost` if it ran, else `left`. */
 void fw_lose(struct fw_delivery *e, struct fw_held *h);
 void fw_return_overdue(struct fw_delivery *e);
 void fw_start(struct fw_delivery *e);
+bool fw_slot_free(const struct fw_delivery *e); /* and rate, breaker, pause, drain allow a start */
+bool fw_startable(const struct fw_delivery *e); /* something that fw_start would start */
 int64_t fw_start_wake(const struct fw_delivery *e);
 
 /* ---- retry.c ---- */

@@ -113,6 +113,7 @@ bool fw_lane_enter(struct fw_delivery *e, struct fw_held *h)
     }
     fw_move(e, h, FW_BEHIND);
     fw_account(e, h, FW_ACCOUNT_WAITING);
+    e->behind++;
     stand_behind(lane, h);
     fw_heap_set(&e->timers, &h->timer, fw_last_call(e, h));
     return false;

@@ -28,10 +28,6 @@ void fw_settle(
 
 void fw_settle_again(struct fw_delivery *e, struct fw_held *h)
 {
-    if (h->nack_proven) {
-        fw_finish(e, h, h->outcome);
-        return;
-    }
     fw_move(e, h, FW_QUEUED);
     enqueue(e, h);
 }
@@ -43,7 +39,18 @@ static void let_go(struct fw_delivery *e, struct fw_held *h)
         h->id->held = NULL;
     }
     h->id->nacking = h;
+    h->nack_sent = true;
     fw_free_bytes(e, h);
+}
+
+/* It was refused: it is ours still. */
+static void hold_again(struct fw_delivery *e, struct fw_held *h)
+{
+    h->id->nacking = NULL;
+    h->id->held = h;
+    h->nack_sent = false;
+    h->bytes_held = true;
+    e->held_bytes += h->size;
 }
 
 static void send(struct fw_delivery *e, struct fw_held *h)
@@ -112,6 +119,14 @@ static void remember(struct fw_held *h, bool settled)
     id->done = true;
 }
 
+/* Whether a copy of it may still come although the ack was done: leased again while ours had run
+ * out, or after a nack of unknown outcome, or read late from another stream's pipe. */
+static bool copy_may_come(const struct fw_delivery *e, const struct fw_held *h)
+{
+    return !fw_certain(e, h) || e->now < h->id->nack_unsure || h->id->nacking != NULL ||
+           (e->stream_count > 1 && h->attempt_count > 0);
+}
+
 static void ack_gone(struct fw_delivery *e, struct fw_held *h, bool on_sight)
 {
     bool certain = fw_certain(e, h);
@@ -128,7 +143,7 @@ static void ack_gone(struct fw_delivery *e, struct fw_held *h, bool on_sight)
 static void ack_answered(struct fw_delivery *e, struct fw_held *h, enum fw_settled result)
 {
     bool on_sight = h->id->done && h->sends == 1;
-    if (result == FW_SETTLED_OK && fw_certain(e, h)) {
+    if (result == FW_SETTLED_OK && !copy_may_come(e, h)) {
         fw_ids_forget(h->id);
         fw_finish(e, h, h->outcome);
         return;
@@ -136,7 +151,7 @@ static void ack_answered(struct fw_delivery *e, struct fw_held *h, enum fw_settl
     remember(h, result == FW_SETTLED_OK);
     h->unknown = h->unknown || result == FW_SETTLED_UNKNOWN;
     switch (result) {
-    case FW_SETTLED_OK: /* a copy that was leased meanwhile may still come */
+    case FW_SETTLED_OK:
         fw_finish(e, h, h->outcome);
         break;
     case FW_SETTLED_GONE:
@@ -156,6 +171,9 @@ static void ack_answered(struct fw_delivery *e, struct fw_held *h, enum fw_settl
 
 static void nack_answered(struct fw_delivery *e, struct fw_held *h, enum fw_settled result)
 {
+    if (result == FW_SETTLED_UNKNOWN) { /* a command once queued in the broker is done, some day */
+        h->id->nack_unsure = e->now + 2 * e->config.visibility_timeout;
+    }
     if (h->nack_proven) {
         result = FW_SETTLED_OK;
     }
@@ -172,6 +190,7 @@ static void nack_answered(struct fw_delivery *e, struct fw_held *h, enum fw_sett
         fw_finish(e, h, FW_LEASE_LOST);
         break;
     case FW_SETTLED_RETRY:
+        hold_again(e, h);
         if (!resend(e, h, fw_early_end(e, h) - e->margin)) {
             fw_lose(e, h);
         }

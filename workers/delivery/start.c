@@ -16,11 +16,24 @@ bool fw_fits(const struct fw_delivery *e, const struct fw_held *h)
     return e->now + e->need <= end - e->margin;
 }
 
+/* How long before its earliest end a message cannot start any more. */
+static int64_t too_late(const struct fw_delivery *e)
+{
+    return e->margin + e->need - 1;
+}
+
 /* How long before its earliest end a certain one is given back: with `expire` as soon as it cannot
  * start any more. */
 static int64_t notice_time(const struct fw_delivery *e)
 {
-    return e->config.surplus == FW_SURPLUS_EXPIRE ? e->margin + e->need : e->margin;
+    return e->config.surplus == FW_SURPLUS_EXPIRE ? too_late(e) : e->margin;
+}
+
+/* How long before its earliest end a ready one is looked at again: with lanes when it cannot start
+ * any more, so that the next of its lane can. */
+static int64_t look_time(const struct fw_delivery *e)
+{
+    return e->config.lanes ? too_late(e) : notice_time(e);
 }
 
 int64_t fw_last_call(const struct fw_delivery *e, const struct fw_held *h)
@@ -29,6 +42,12 @@ int64_t fw_last_call(const struct fw_delivery *e, const struct fw_held *h)
         return fw_early_end(e, h) - (h->failed ? e->margin : notice_time(e));
     }
     return fw_late_end(e, h) - e->margin - e->need;
+}
+
+/* One that waited behind its lane counts as read ahead only if that breaks no bound. */
+static bool has_room(const struct fw_delivery *e)
+{
+    return e->accounts[FW_ACCOUNT_PREFETCH] + e->credits < e->config.prefetch;
 }
 
 void fw_make_ready(struct fw_delivery *e, struct fw_held *h)
@@ -42,7 +61,9 @@ void fw_make_ready(struct fw_delivery *e, struct fw_held *h)
         return;
     }
     fw_move(e, h, FW_READY);
-    fw_account(e, h, h->waited ? FW_ACCOUNT_WAITING : FW_ACCOUNT_PREFETCH);
+    if (!h->waited && (h->account != FW_ACCOUNT_WAITING || has_room(e))) {
+        fw_account(e, h, FW_ACCOUNT_PREFETCH);
+    }
     h->unsure = !certain;
     h->node.key = certain ? h->window.early : h->window.late;
     fw_tree_add(certain ? &e->certain : &e->unsure, &h->node);
@@ -65,18 +86,41 @@ void fw_give_back(struct fw_delivery *e, struct fw_held *h)
     }
 }
 
-/* Those past their earliest end, and those that are given back now. */
+void fw_time_over(struct fw_delivery *e, struct fw_held *h)
+{
+    if (fw_certain(e, h) || !fw_fits(e, h)) {
+        fw_give_back(e, h);
+    } else if (h->state == FW_ASIDE) { /* its lease may last longer: rule 2 */
+        fw_make_ready(e, h);
+    } else {
+        fw_heap_set(&e->timers, &h->timer, fw_max(fw_last_call(e, h), e->now + 1));
+    }
+}
+
+/* It cannot start any more and will be returned: its place in the order is lost, so its lane does
+ * not wait for it. */
+static void step_aside(struct fw_delivery *e, struct fw_held *h)
+{
+    fw_move(e, h, FW_ASIDE);
+    fw_account(e, h, FW_ACCOUNT_WAITING);
+    e->aside++;
+    fw_heap_set(&e->timers, &h->timer, fw_last_call(e, h));
+}
+
+/* Those past their earliest end, those that are given back now, and those that hold up a lane. */
 static void return_certain(struct fw_delivery *e)
 {
     for (;;) {
         struct fw_held *h = of_node(fw_tree_first(&e->certain));
-        if (h == NULL || fw_early_end(e, h) - notice_time(e) > e->now) {
+        if (h == NULL || fw_early_end(e, h) - look_time(e) > e->now) {
             return;
         }
-        if (fw_certain(e, h)) {
+        if (!fw_certain(e, h)) {
+            fw_make_ready(e, h);
+        } else if (e->now >= fw_early_end(e, h) - notice_time(e)) {
             fw_give_back(e, h);
         } else {
-            fw_make_ready(e, h);
+            step_aside(e, h);
         }
     }
 }
@@ -131,14 +175,19 @@ static void count_start(struct fw_delivery *e)
     }
 }
 
-static bool may_start(const struct fw_delivery *e)
+bool fw_slot_free(const struct fw_delivery *e)
 {
     return e->running < e->config.concurrency && rate_allows(e) && fw_may_start(e);
 }
 
+bool fw_startable(const struct fw_delivery *e)
+{
+    return fw_slot_free(e) && pick(e) != NULL;
+}
+
 void fw_start(struct fw_delivery *e)
 {
-    while (may_start(e)) {
+    while (fw_slot_free(e)) {
         struct fw_held *h = pick(e);
         if (h == NULL) {
             return;
@@ -154,7 +203,7 @@ int64_t fw_start_wake(const struct fw_delivery *e)
     const struct fw_held *certain = of_node(fw_tree_first(&e->certain));
     const struct fw_held *unsure = of_node(fw_tree_first(&e->unsure));
     if (certain != NULL) {
-        wake = fw_early_end(e, certain) - notice_time(e);
+        wake = fw_early_end(e, certain) - look_time(e);
     }
     if (unsure != NULL) {
         wake = fw_min(wake, fw_late_end(e, unsure) - e->margin - e->need + 1);

@@ -150,6 +150,13 @@ bool fw_streams_down(const struct fw_delivery *e, int64_t *ret_since)
     return true;
 }
 
+/* At least half of what the path can carry came through: a window each round trip. */
+static bool window_is_full(const struct fw_stream *s, int64_t length)
+{
+    int64_t trips = length / (s->pipe.round_trip > 0 ? s->pipe.round_trip : 1);
+    return s->slow_bytes >= (uint64_t)s->pipe.window / 2 * (uint64_t)trips;
+}
+
 /* Messages are read as they come, and yet they are old: they take too long through the window. */
 void fw_pipe_check(struct fw_delivery *e, struct fw_stream *s, const struct fw_arrival *arrival)
 {
@@ -160,12 +167,14 @@ void fw_pipe_check(struct fw_delivery *e, struct fw_stream *s, const struct fw_a
     if (s->slow_since == 0) {
         s->slow_since = e->now;
         s->slow_waited = 0;
+        s->slow_bytes = 0;
         return;
     }
     s->slow_waited += e->now - fw_max(arrival->waiting_since, s->slow_since);
+    s->slow_bytes += arrival->wire_size;
     int64_t length = e->now - s->slow_since;
     if (s->state != FW_STREAM_UP || length < e->vt / 4 || s->slow_waited < length / 2 ||
-        s->pipe.window == 0 || s->pipe.window >= FW_WINDOW_MAX) {
+        s->pipe.window == 0 || s->pipe.window >= FW_WINDOW_MAX || !window_is_full(s, length)) {
         return;
     }
     uint32_t doubled = s->pipe.window > FW_WINDOW_MAX / 2 ? FW_WINDOW_MAX : s->pipe.window * 2;

@@ -1,20 +1,23 @@
 /* SPDX-License-Identifier: AGPL-3.0-or-later */
 #include "delivery/internal.h"
 
-/* How long a receive must have stood waiting to prove that the pipe was empty (term (c)): a message
- * larger than the flow-control window needs several round trips to come. */
-static int64_t proof_of_empty(const struct fw_pipe *pipe, uint32_t size)
+/* A message larger than the flow-control window needs a round trip for each further one. */
+static int64_t trips_of(const struct fw_pipe *pipe, uint32_t size)
 {
-    int64_t trips = 4 * pipe->round_trip;
-    int64_t windows = pipe->window > 0 ? (int64_t)(size / pipe->window) : 0;
-    return fw_max(20 * FILA_MS, trips * (1 + windows));
+    return pipe->round_trip * (1 + (pipe->window > 0 ? (int64_t)(size / pipe->window) : 0));
+}
+
+/* How long a receive must have stood waiting to prove that the pipe was empty (term (c)). */
+static int64_t proof_of_empty(int64_t trips)
+{
+    return fw_max(20 * FILA_MS, 4 * trips);
 }
 
 /* How far back of its read the lease of a message can lie that came into an empty pipe. */
-static int64_t path_delay(struct fw_delivery *e, int64_t proof)
+static int64_t path_delay(struct fw_delivery *e, int64_t trips)
 {
     int64_t answers = fw_max(fw_peak_get(&e->answers, e->now, e->vt), fw_oldest_settlement(e));
-    return fw_max(proof, fw_max(e->slack, answers));
+    return fw_max(2 * trips, fw_max(e->slack, answers));
 }
 
 int64_t fw_oldest_unread(const struct fw_stream *stream)
@@ -29,9 +32,9 @@ struct fw_window fw_window_read(
     struct fw_stream *stream,
     const struct fw_arrival *arrival)
 {
-    int64_t proof = proof_of_empty(&stream->pipe, arrival->wire_size);
-    if (e->now - arrival->waiting_since >= proof) {
-        stream->empty_at = fw_max(stream->empty_at, e->now - path_delay(e, proof));
+    int64_t trips = trips_of(&stream->pipe, arrival->wire_size);
+    if (e->now - arrival->waiting_since >= proof_of_empty(trips)) {
+        stream->empty_at = fw_max(stream->empty_at, e->now - path_delay(e, trips));
     }
     struct fw_window window = {.early = fw_oldest_unread(stream), .late = e->now};
     fw_walk_read(&stream->walk, e->now, arrival->wire_size);
@@ -48,6 +51,7 @@ void fw_renew(struct fw_delivery *e, struct fw_held *h, struct fw_window window)
     h->window.late = window.late;
     switch (h->state) {
     case FW_READY:
+    case FW_ASIDE:
         fw_make_ready(e, h);
         break;
     case FW_WAITING:
