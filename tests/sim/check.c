@@ -13,6 +13,14 @@ static bool bounded_tries(const struct fw_delivery_config *config)
            config->dead_letter == FW_DEAD_LETTER_DROP;
 }
 
+/* Nothing is fenced: a nack of another process, late on its way, has ended a lease of this message.
+ * The engine cannot know it, and its window is wrong then. */
+static bool was_hit(const struct sim_delivery *d)
+{
+    const struct sim_message *m = &d->worker->world->messages[d->message];
+    return m->strays || (m->stray_process != 0 && m->stray_process != d->worker->process);
+}
+
 static void check_run(struct sim_delivery *d, const struct fw_command *command)
 {
     struct sim_worker *worker = d->worker;
@@ -38,7 +46,7 @@ static void check_run(struct sim_delivery *d, const struct fw_command *command)
             w, "w%u: #%u runs as attempt %u, it is the %u", worker->index, d->message,
             command->attempt, seen->tries + 1);
     }
-    if (seen->succeeded || seen->published) {
+    if ((seen->succeeded || seen->published) && !was_hit(d)) {
         sim_fail(w, "w%u: #%u runs again after it was done", worker->index, d->message);
     }
     if (bounded_tries(config) && config->retry_attempts > 0 &&
@@ -67,14 +75,6 @@ static void check_ack(struct sim_delivery *d)
     } else if (!seen->succeeded && !seen->published) {
         sim_fail(w, "w%u: #%u is acked undone", d->worker->index, d->message);
     }
-}
-
-/* Nothing is fenced: a nack of another process, late on its way, has ended a lease of this message.
- * The engine cannot know it, and its window is wrong then. */
-static bool was_hit(const struct sim_delivery *d)
-{
-    const struct sim_message *m = &d->worker->world->messages[d->message];
-    return m->strays || (m->stray_process != 0 && m->stray_process != d->worker->process);
 }
 
 static void check_nack(struct sim_delivery *d, const struct fw_command *command)
@@ -218,8 +218,9 @@ static void check_bounds(struct sim_worker *worker)
     if (!worker->flushed && w->config.reload_each == 0 && stats.prefetched > prefetch) {
         sim_fail(w, "w%u: %u read, %u allowed", worker->index, stats.prefetched, prefetch);
     }
-    if (stats.held_bytes >
-        worker->config.prefetch_bytes + (uint64_t)w->config.size * (prefetch + 300)) {
+    if (!worker->flushed &&
+        stats.held_bytes > worker->config.prefetch_bytes +
+                               (uint64_t)w->config.size * (prefetch + 1 + stats.settling)) {
         sim_fail(w, "w%u: %" PRIu64 " bytes held", worker->index, stats.held_bytes);
     }
     if (worker->under_way > worker->config.settle_in_flight) {

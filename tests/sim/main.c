@@ -72,6 +72,9 @@ static int run_seeds(uint64_t from, uint64_t count)
                 break;
             }
         }
+        if (figures.events > 1000000) {
+            printf("seed %" PRIu64 ": %" PRIu64 " events\n", seed, figures.events);
+        }
         events += figures.events;
         received += figures.received;
         for (int i = 0; i < FW_OUTCOME_COUNT; i++) {

@@ -62,7 +62,7 @@ static void draw_engine(struct dice *dice, struct sim_config *c)
     e->unsure_lease = one_in(dice, 3) ? FW_UNSURE_SKIP : FW_UNSURE_RUN;
     e->lanes = one_in(dice, 3);
     e->rate = one_in(dice, 6) ? 20 + (double)below(dice, 200) : 0;
-    e->settle_in_flight = one_in(dice, 3) ? 1 + (uint32_t)below(dice, 16) : 256;
+    e->settle_in_flight = one_in(dice, 3) ? 64 + (uint32_t)below(dice, 200) : 256;
     e->breaker_probe = octaves(dice, 100 * FILA_MS, 5 * FILA_S);
     e->breaker_max = octaves(dice, e->breaker_probe, 20 * FILA_S);
     e->has_probe = one_in(dice, 2);

@@ -32,14 +32,14 @@ static void duplicate(struct fw_delivery *e, struct fw_held *h)
 }
 
 /* Term (d) of the window, and the proof that a nack under way was done (rule 10). */
-static void after_nack(const struct fw_delivery *e, struct fw_id *id, struct fw_held *h)
+static void after_nack(struct fw_id *id, struct fw_held *h)
 {
     if (id->nacking != NULL && h->attempt_count > id->nacking->attempt_count) {
         id->nacking->nack_proven = true;
         id->nacked_at = id->nacking->sent_at;
         id->nacked_attempt = id->nacking->attempt_count;
     }
-    if (id->nacked_at != 0 && h->attempt_count > id->nacked_attempt && e->now >= id->nack_unsure) {
+    if (id->nacked_at != 0 && h->attempt_count > id->nacked_attempt) {
         h->window.early = fw_max(h->window.early, id->nacked_at);
     }
 }
@@ -80,7 +80,7 @@ void fw_admit(struct fw_delivery *e, struct fw_stream *stream, const struct fw_a
     struct fw_id *id = h->id;
     h->window = window;
     e->size_seen = h->size > e->size_seen ? h->size : e->size_seen - (e->size_seen - h->size) / 16;
-    after_nack(e, id, h);
+    after_nack(id, h);
     if (id->held != NULL) {
         duplicate(e, h);
         return;

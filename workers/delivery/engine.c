@@ -125,10 +125,7 @@ void fw_delivery_message(
     if (s == NULL) {
         fw_refuse(engine, arrival->user);
     } else {
-        if (s->credits > 0) {
-            s->credits--;
-            engine->credits--;
-        }
+        fw_stream_used(engine, s);
         fw_admit(engine, s, arrival);
     }
     step(engine);

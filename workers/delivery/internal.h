@@ -226,6 +226,8 @@ struct fw_stream {
     int64_t open_at;     /* when it may open again */
     int64_t pause;       /* the backoff's last ceiling */
     int64_t empty_at;    /* no lease of what is unread is older: the pipe was empty */
+    int64_t ready_since; /* receives stand ready without a break; 0 = none does */
+    int64_t unready_at;  /* when the last credit was used up */
     int64_t slow_since;  /* 0, or since when messages are old although receives stand waiting */
     int64_t slow_waited; /* how long they stood since then */
     uint64_t slow_bytes; /* read since then */
@@ -445,6 +447,7 @@ void fw_streams_fini(struct fw_delivery *e);
 void fw_stream_opened(struct fw_delivery *e, struct fw_stream *s, const struct fw_pipe *pipe);
 void fw_stream_ended(struct fw_delivery *e, struct fw_stream *s, enum fw_stream_end how);
 void fw_stream_stop(struct fw_delivery *e, struct fw_stream *s);
+void fw_stream_used(struct fw_delivery *e, struct fw_stream *s); /* a credit, by a message */
 void fw_streams_step(struct fw_delivery *e);
 int64_t fw_streams_wake(const struct fw_delivery *e);
 void fw_pipe_check(struct fw_delivery *e, struct fw_stream *s, const struct fw_arrival *arrival);

@@ -74,6 +74,15 @@ static void send(struct fw_delivery *e, struct fw_held *h)
                .attempt = h->id->tries});
 }
 
+/* Before its earliest end, and while no other nack of ours can still reach the id: one whose answer
+ * never came may end a later lease than its own, and a nack for a copy of that lease the next, and
+ * so on. */
+static bool may_nack(const struct fw_delivery *e, const struct fw_held *h)
+{
+    const struct fw_id *id = h->id;
+    return fw_certain(e, h) && e->now >= id->nack_unsure && id->nacking == NULL;
+}
+
 void fw_settle_send(struct fw_delivery *e)
 {
     while (e->settling < e->config.settle_in_flight) {
@@ -81,7 +90,7 @@ void fw_settle_send(struct fw_delivery *e)
         if (h == NULL) {
             return;
         }
-        if (h->settle != FW_COMMAND_ACK && !fw_certain(e, h)) {
+        if (h->settle != FW_COMMAND_ACK && !may_nack(e, h)) {
             fw_lose(e, h);
         } else {
             send(e, h);

@@ -44,6 +44,7 @@ static void ask(struct fw_delivery *e, struct fw_stream *s)
     s->asked_at = e->now;
     s->opened_at = e->now;
     s->empty_at = 0;
+    s->ready_since = 0;
     s->slow_since = 0;
     fw_walk_open(&s->walk, UINT32_MAX, 0); /* until the pipe is known */
     fw_emit(
@@ -114,6 +115,15 @@ void fw_stream_stop(struct fw_delivery *e, struct fw_stream *s)
     }
 }
 
+void fw_stream_used(struct fw_delivery *e, struct fw_stream *s)
+{
+    if (s->credits > 0) {
+        s->credits--;
+        e->credits--;
+        s->unready_at = e->now;
+    }
+}
+
 void fw_streams_step(struct fw_delivery *e)
 {
     for (uint32_t i = 0; i < e->stream_count; i++) {
@@ -150,11 +160,11 @@ bool fw_streams_down(const struct fw_delivery *e, int64_t *ret_since)
     return true;
 }
 
-/* At least half of what the path can carry came through: a window each round trip. */
+/* A good part of what the path can carry came through: a window each round trip, or two. */
 static bool window_is_full(const struct fw_stream *s, int64_t length)
 {
     int64_t trips = length / (s->pipe.round_trip > 0 ? s->pipe.round_trip : 1);
-    return s->slow_bytes >= (uint64_t)s->pipe.window / 2 * (uint64_t)trips;
+    return s->slow_bytes >= (uint64_t)s->pipe.window / 4 * (uint64_t)trips;
 }
 
 /* Messages are read as they come, and yet they are old: they take too long through the window. */
@@ -218,6 +228,9 @@ uint32_t fw_room(const struct fw_delivery *e)
 
 void fw_stream_grant(struct fw_delivery *e, struct fw_stream *s, uint32_t credits)
 {
+    if (s->credits == 0 && (s->ready_since == 0 || s->unready_at != e->now)) {
+        s->ready_since = e->now;
+    }
     s->credits += credits;
     e->credits += credits;
     fw_emit(

@@ -20,6 +20,9 @@ void fw_walk_open(struct fw_walk *walk, uint32_t slots, uint32_t bytes)
     walk->tail = 0;
     walk->edge = 0;
     walk->sum = 0;
+    walk->recent = 0;
+    walk->recent_sum = 0;
+    walk->dropped_at = INT64_MIN;
     walk->slots = slots == 0 ? 1 : slots < LAST_CAPACITY / 2 ? slots : LAST_CAPACITY / 2;
     walk->bytes = bytes;
 }
@@ -51,6 +54,15 @@ uint32_t fw_walk_pipe(const struct fw_walk *walk)
     return walk->slots + (uint32_t)messages;
 }
 
+uint64_t fw_walk_since(struct fw_walk *walk, int64_t from)
+{
+    while (walk->recent < walk->count && mark(walk, walk->recent)->at < from) {
+        walk->recent_sum -= mark(walk, walk->recent)->size;
+        walk->recent++;
+    }
+    return walk->dropped_at >= from ? UINT64_MAX : walk->recent_sum;
+}
+
 static bool grow(struct fw_walk *walk)
 {
     uint64_t capacity = walk->capacity == 0 ? FIRST_CAPACITY : walk->capacity * 2;
@@ -73,6 +85,11 @@ static bool grow(struct fw_walk *walk)
 /* Forgets the oldest mark; what the walk then cannot know it finds no more until it has passed. */
 static void drop_oldest(struct fw_walk *walk)
 {
+    if (walk->recent == walk->first) {
+        walk->dropped_at = mark(walk, walk->first)->at;
+        walk->recent_sum -= mark(walk, walk->first)->size;
+        walk->recent++;
+    }
     if (walk->tail == walk->first && walk->tail < walk->edge) {
         walk->sum -= mark(walk, walk->tail)->size;
         walk->tail++;
@@ -82,7 +99,7 @@ static void drop_oldest(struct fw_walk *walk)
 
 static void make_room(struct fw_walk *walk)
 {
-    while (walk->first + 1 < walk->tail) {
+    while (walk->first + 1 < walk->tail && walk->first < walk->recent) {
         walk->first++;
     }
     if (walk->count - walk->first == walk->capacity && !grow(walk) && walk->capacity > 0) {
@@ -110,6 +127,7 @@ void fw_walk_read(struct fw_walk *walk, int64_t at, uint32_t size)
     }
     *mark(walk, walk->count) = (struct fw_mark){.at = at, .size = size};
     walk->count++;
+    walk->recent_sum += size;
     /* For the next message, `slots` of the pipe are itself and those just before it. */
     while (walk->edge + walk->slots <= walk->count) {
         take_in(walk);

@@ -24,7 +24,10 @@ struct fw_walk {
     uint64_t count;    /* messages read */
     uint64_t tail;     /* the pipe's bytes are [tail, edge) when the next message is read */
     uint64_t edge;
-    uint64_t sum; /* of sizes in [tail, edge) */
+    uint64_t sum;        /* of sizes in [tail, edge) */
+    uint64_t recent;     /* oldest mark that fw_walk_since last counted */
+    uint64_t recent_sum; /* of sizes in [recent, count) */
+    int64_t dropped_at;  /* time of the newest mark that was dropped for want of memory */
     uint32_t slots;
     uint32_t bytes;
 };
@@ -36,6 +39,9 @@ void fw_walk_fini(struct fw_walk *walk);
 bool fw_walk_next(const struct fw_walk *walk, int64_t *ret_at);
 /* How many messages the pipe holds, going by those read last; at least the slots. */
 uint32_t fw_walk_pipe(const struct fw_walk *walk);
+/* Bytes read at `from` or later; `from` must not go back between two calls (it may a little: then
+ * less is counted). */
+uint64_t fw_walk_since(struct fw_walk *walk, int64_t from);
 /* A message was read. Without memory old marks are dropped: the walk then finds nothing for a
  * while, which is the safe side. */
 void fw_walk_read(struct fw_walk *walk, int64_t at, uint32_t size);

@@ -13,6 +13,25 @@ static int64_t proof_of_empty(int64_t trips)
     return fw_max(20 * FILA_MS, 4 * trips);
 }
 
+/* Whether the pipe is empty but for what is on its way: a receive stood waiting for long; or, for
+ * as long, receives stood ready all the time and less came than the flow-control window lets
+ * through, so that the broker's side was never held up. */
+static bool proves_empty(
+    struct fw_delivery *e,
+    struct fw_stream *stream,
+    const struct fw_arrival *arrival,
+    int64_t trips)
+{
+    int64_t proof = proof_of_empty(trips);
+    if (e->now - arrival->waiting_since >= proof) {
+        return true;
+    }
+    uint64_t came = fw_walk_since(&stream->walk, e->now - proof);
+    came += came == UINT64_MAX ? 0 : arrival->wire_size;
+    bool unhindered = stream->pipe.window == 0 || came <= stream->pipe.window / 2;
+    return stream->ready_since != 0 && e->now - stream->ready_since >= proof && unhindered;
+}
+
 /* How far back of its read the lease of a message can lie that came into an empty pipe. */
 static int64_t path_delay(struct fw_delivery *e, int64_t trips)
 {
@@ -33,7 +52,7 @@ struct fw_window fw_window_read(
     const struct fw_arrival *arrival)
 {
     int64_t trips = trips_of(&stream->pipe, arrival->wire_size);
-    if (e->now - arrival->waiting_since >= proof_of_empty(trips)) {
+    if (proves_empty(e, stream, arrival, trips)) {
         stream->empty_at = fw_max(stream->empty_at, e->now - path_delay(e, trips));
     }
     struct fw_window window = {.early = fw_oldest_unread(stream), .late = e->now};
