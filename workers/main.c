@@ -4,7 +4,9 @@
  */
 #include "cli/cli.h"
 
+#include <fcntl.h>
 #include <stdio.h>
+#include <unistd.h>
 
 struct verb {
     const char *name;
@@ -45,8 +47,22 @@ static int help(FILE *out)
     return 0;
 }
 
+/* A closed standard descriptor would be given to a socket or a file of ours, and the log or a
+ * handler's output would go there. */
+static void open_standard(void)
+{
+    int fd = 0;
+    do {
+        fd = open("/dev/null", O_RDWR);
+    } while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+}
+
 int main(int argc, char **argv)
 {
+    open_standard();
     const char *name = argc > 1 ? argv[1] : "run";
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
         (void)help(stdout);

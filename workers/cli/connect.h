@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: AGPL-3.0-or-later
  *
  * How the verbs that talk to a broker find it and its key: --broker, else $FILA_WORKER_BROKER, else
- * the config file, else grpc://localhost:5555. Thread: main.
+ * the config file, else grpc://localhost:5555; of several with commas between them the first that
+ * answers. The key is $FILA_WORKER_API_KEY, $FILA_API_KEY, what is in the file that
+ * $FILA_API_KEY_FILE names, or the config's. Thread: main.
  */
 #ifndef FW_CLI_CONNECT_H
 #define FW_CLI_CONNECT_H

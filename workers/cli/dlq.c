@@ -72,6 +72,9 @@ static int parse(int argc, char **argv, struct fw_dlq *dlq, struct fw_cli_target
         switch (option) {
         case OPT_LIMIT:
             status = take_number("--limit", optarg, &dlq->limit);
+            if (status < 0 && dlq->limit == 0) {
+                status = fw_cli_usage("dlq", "--limit must be at least 1");
+            }
             break;
         case OPT_PAYLOAD:
             status = take_number("--payload", optarg, &dlq->payload);

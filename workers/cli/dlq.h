@@ -15,6 +15,7 @@ struct fw_dlq {
     uint64_t limit;    /* 0 = not given */
     uint64_t payload;  /* bytes to show */
     bool json;
+    uint32_t consumers; /* of the dead-letter queue, when fw_dlq_waiting asked: ours not among them */
 };
 
 /* Each returns the exit status. */
@@ -25,5 +26,9 @@ int fw_dlq_redrive(struct fw_dlq *dlq);
 /* Messages in the dead-letter queue that nobody holds. 0, or the exit status when it cannot be
  * told. */
 int fw_dlq_waiting(struct fw_dlq *dlq, uint64_t *ret_count);
+
+/* Closes our consumer, and waits (2 s at most) until the broker has noticed: what is put back before
+ * that would be leased to it again. */
+void fw_dlq_let_go(struct fw_dlq *dlq, fila_consumer *consumer);
 
 #endif

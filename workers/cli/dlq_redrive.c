@@ -15,15 +15,25 @@
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <uthash.h>
 
 enum {
     WAIT_MS = 2000
 };
 
+/* Moved by the broker itself. Held until our consumer is gone: nacked at once it would be read again
+ * and again, and what is leased the broker's Redrive passes over. */
+struct foreign {
+    UT_hash_handle hh; /* by id: the first bytes of `text`, before the queue */
+    size_t id_len;
+    size_t queue_len;
+    char text[];
+};
+
 struct redrive {
     struct fw_dlq *dlq;
-    uint64_t done;    /* our copies, published and acked */
-    uint64_t foreign; /* moved by the broker: put back into the DLQ for Redrive */
+    uint64_t done; /* put back */
+    struct foreign *foreign;
 };
 
 static bool is_copy(const fila_message *m)
@@ -72,6 +82,25 @@ static fila_status publish(struct redrive *r, const fila_message *m, fila_error 
     return status;
 }
 
+static int hold_foreign(struct redrive *r, fila_view queue, fila_view id)
+{
+    struct foreign *f = NULL;
+    HASH_FIND(hh, r->foreign, id.data, id.len, f);
+    if (f) { /* its lease ended meanwhile, and began anew */
+        return 0;
+    }
+    f = malloc(sizeof *f + id.len + queue.len);
+    if (!f) {
+        return fw_cli_fail("dlq", FW_EXIT_INTERNAL, "no memory");
+    }
+    f->id_len = id.len;
+    f->queue_len = queue.len;
+    memcpy(f->text, id.data, id.len);
+    memcpy(f->text + id.len, queue.data, queue.len);
+    HASH_ADD_KEYPTR(hh, r->foreign, f->text, f->id_len, f);
+    return 0;
+}
+
 /* 0 = go on; else the exit status. A message that is not settled here comes back after the
  * visibility timeout. */
 static int one(struct redrive *r, const fila_message *m)
@@ -80,13 +109,7 @@ static int one(struct redrive *r, const fila_message *m)
     fila_view queue = fila_message_queue(m);
     fila_view id = fila_message_id(m);
     if (!is_copy(m)) {
-        r->foreign++;
-        if (fila_nack(
-                r->dlq->client, queue, id, fila_view_of("fila-worker: left to redrive"), &error) !=
-            FILA_OK) {
-            return fw_cli_call_failed("dlq", "putting a message back", &error);
-        }
-        return 0;
+        return hold_foreign(r, queue, id);
     }
     if (publish(r, m, &error) != FILA_OK) {
         return fw_cli_call_failed("dlq", r->dlq->parent, &error);
@@ -97,6 +120,11 @@ static int one(struct redrive *r, const fila_message *m)
     }
     r->done++;
     return 0;
+}
+
+static uint64_t seen(const struct redrive *r)
+{
+    return r->done + HASH_COUNT(r->foreign);
 }
 
 static int copies(struct redrive *r, uint64_t want)
@@ -110,7 +138,7 @@ static int copies(struct redrive *r, uint64_t want)
         return fw_cli_call_failed("dlq", r->dlq->name, &error);
     }
     fw_progress_start(&progress, "redriven", want);
-    for (uint64_t i = 0; i < want && status == 0; i++) {
+    while (seen(r) < want && status == 0) {
         fila_message *m = NULL;
         if (fila_consumer_next(consumer, WAIT_MS, &m, &error) != FILA_OK) {
             status = error.code == FILA_TIMEOUT ? 0
@@ -119,11 +147,43 @@ static int copies(struct redrive *r, uint64_t want)
         }
         status = one(r, m);
         fila_message_free(m);
-        fw_progress_set(&progress, i + 1);
+        fw_progress_set(&progress, seen(r));
     }
     fw_progress_end(&progress);
-    fila_consumer_free(consumer);
+    fw_dlq_let_go(r->dlq, consumer);
     return status;
+}
+
+/* Back into the dead-letter queue, whatever came in between. One whose lease has ended is there
+ * already. */
+static int put_back_foreign(struct redrive *r)
+{
+    int status = 0;
+    struct foreign *f = NULL;
+    struct foreign *next = NULL;
+    HASH_ITER(hh, r->foreign, f, next)
+    {
+        fila_error error = FILA_ERROR_INIT;
+        fila_view id = {f->text, f->id_len};
+        fila_view queue = {f->text + f->id_len, f->queue_len};
+        fila_view why = fila_view_of("fila-worker: left to redrive");
+        if (status == 0 && fila_nack(r->dlq->client, queue, id, why, &error) != FILA_OK &&
+            error.code != FILA_MESSAGE_NOT_FOUND) {
+            status = fw_cli_call_failed("dlq", "putting a message back", &error);
+        }
+    }
+    return status;
+}
+
+static void free_foreign(struct redrive *r)
+{
+    struct foreign *f = NULL;
+    struct foreign *next = NULL;
+    HASH_ITER(hh, r->foreign, f, next)
+    {
+        HASH_DEL(r->foreign, f);
+        free(f);
+    }
 }
 
 static int broker_redrive(struct redrive *r)
@@ -132,7 +192,8 @@ static int broker_redrive(struct redrive *r)
     fila_error error = FILA_ERROR_INIT;
     fila_request request = {
         .call = FILA_CALL_REDRIVE,
-        .as.redrive = {.dlq_queue = fila_view_of(r->dlq->name), .count = r->foreign},
+        .as.redrive =
+            {.dlq_queue = fila_view_of(r->dlq->name), .count = HASH_COUNT(r->foreign)},
     };
     if (fila_call_wait(r->dlq->client, &request, &reply, &error) != FILA_OK) {
         return fw_cli_call_failed("dlq", r->dlq->name, &error);
@@ -154,9 +215,12 @@ int fw_dlq_redrive(struct fw_dlq *dlq)
     if (want) {
         status = copies(&r, want);
     }
+    int back = put_back_foreign(&r);
+    status = status ? status : back;
     if (status == 0 && r.foreign) {
         status = broker_redrive(&r);
     }
+    free_foreign(&r);
     if (dlq->json) {
         json_t *line = json_pack(
             "{s:s,s:I,s:I}", "queue", dlq->parent, "redriven", (json_int_t)r.done, "waiting",
@@ -169,6 +233,12 @@ int fw_dlq_redrive(struct fw_dlq *dlq)
     } else {
         (void)printf(
             "%" PRIu64 " of %" PRIu64 " put back into \"%s\"\n", r.done, waiting, dlq->parent);
+    }
+    if (status == 0 && r.done < want) {
+        (void)fputs(
+            "fila-worker dlq: the others are leased for now: try again after the dead-letter queue's "
+            "visibility timeout\n",
+            stderr);
     }
     return status;
 }

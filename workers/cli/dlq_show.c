@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: AGPL-3.0-or-later */
+#include "base/clock.h"
 #include "cli.h"
 #include "connect.h"
 #include "dlq.h"
@@ -25,9 +26,32 @@ int fw_dlq_waiting(struct fw_dlq *dlq, uint64_t *ret_count)
     if (fila_call_wait(dlq->client, &request, &reply, &error) != FILA_OK) {
         return fw_cli_call_failed("dlq", dlq->name, &error);
     }
-    *ret_count = reply->as.stats.depth - reply->as.stats.in_flight;
+    const fila_queue_stats *s = &reply->as.stats;
+    *ret_count = s->depth > s->in_flight ? s->depth - s->in_flight : 0;
+    dlq->consumers = s->active_consumers;
     fila_reply_free(reply);
     return 0;
+}
+
+void fw_dlq_let_go(struct fw_dlq *dlq, fila_consumer *consumer)
+{
+    const struct timespec pause = {0, 10000000};
+    fila_request request = {
+        .call = FILA_CALL_GET_STATS, .as.queue = {.queue = fila_view_of(dlq->name)}};
+    fila_consumer_free(consumer);
+    for (int64_t until = fila_now() + 2 * FILA_S; fila_now() < until;) {
+        fila_reply *reply = NULL;
+        fila_error error = FILA_ERROR_INIT;
+        if (fila_call_wait(dlq->client, &request, &reply, &error) != FILA_OK) {
+            return;
+        }
+        bool gone = reply->as.stats.active_consumers <= dlq->consumers;
+        fila_reply_free(reply);
+        if (gone) {
+            return;
+        }
+        (void)nanosleep(&pause, NULL);
+    }
 }
 
 int fw_dlq_ls(struct fw_dlq *dlq)
@@ -70,11 +94,21 @@ int fw_dlq_ls(struct fw_dlq *dlq)
 
 /* ---- One message ---- */
 
+/* At most `max` bytes; a text ends with a whole character. */
+static size_t cut(fila_view p, uint64_t max, bool text)
+{
+    size_t shown = p.len < max ? p.len : (size_t)max;
+    while (text && shown && shown < p.len && ((unsigned char)p.data[shown] & 0xC0u) == 0x80u) {
+        shown--;
+    }
+    return shown;
+}
+
 static void show_payload(const fila_message *m, uint64_t max)
 {
     fila_view p = fila_message_payload(m);
-    size_t shown = p.len < max ? p.len : (size_t)max;
     bool text = fila_utf8_valid(p.data, p.len) && (!p.len || !memchr(p.data, 0, p.len));
+    size_t shown = cut(p, max, text);
     (void)printf("  payload (%zu bytes%s):\n", p.len, shown < p.len ? ", cut" : "");
     if (text) {
         (void)printf("    ");
@@ -147,8 +181,7 @@ static void show_json(const struct fw_dlq *dlq, const fila_message *m)
     json_t *headers = json_object();
     fila_view payload = fila_message_payload(m);
     bool text = fila_utf8_valid(payload.data, payload.len);
-    fila_view shown = {
-        payload.data, payload.len < dlq->payload ? payload.len : (size_t)dlq->payload};
+    fila_view shown = {payload.data, cut(payload, dlq->payload, text)};
     for (fila_header h; fila_message_next_header(m, &cursor, &h);) {
         bool ours = fw_dead_letter_header(h.key);
         set_header(ours ? why : headers, h, ours ? sizeof FW_DEAD_LETTER_PREFIX - 1 : 0);
@@ -158,7 +191,7 @@ static void show_json(const struct fw_dlq *dlq, const fila_message *m)
         json_view(fila_message_queue(m)), "attempt_count",
         (json_int_t)fila_message_attempt_count(m), "dead_letter", why, "headers", headers,
         "payload_bytes", (json_int_t)payload.len, text ? "payload" : "payload_hex",
-        text && shown.len == payload.len ? json_view(shown) : hex(shown));
+        text ? json_view(shown) : hex(shown));
     if (line) {
         (void)json_dumpf(line, stdout, JSON_COMPACT);
         (void)putchar('\n');
@@ -181,13 +214,13 @@ static int read_all(struct fw_dlq *dlq, fila_message **held, uint64_t want, uint
         status = fila_consumer_next(consumer, WAIT_MS, &held[*ret_count], &error);
         *ret_count += status == FILA_OK;
     }
-    fila_consumer_free(consumer);
+    fw_dlq_let_go(dlq, consumer);
     return status == FILA_OK || status == FILA_TIMEOUT
                ? 0
                : fw_cli_call_failed("dlq", dlq->name, &error);
 }
 
-static void put_back(struct fw_dlq *dlq, fila_message *m)
+static void put_back(struct fw_dlq *dlq, const fila_message *m)
 {
     fila_error error = FILA_ERROR_INIT;
     fila_view why = fila_view_of("fila-worker: looked at by dlq show");
@@ -198,7 +231,6 @@ static void put_back(struct fw_dlq *dlq, fila_message *m)
             "could not put one back at once (%s): it comes back after the visibility timeout",
             error.text);
     }
-    fila_message_free(m);
 }
 
 int fw_dlq_show(struct fw_dlq *dlq)
@@ -218,11 +250,12 @@ int fw_dlq_show(struct fw_dlq *dlq)
     if (want) {
         status = read_all(dlq, held, want, &count);
     }
-    for (uint64_t i = 0; i < count; i++) {
-        (void)(dlq->json ? show_json(dlq, held[i]) : show_text(dlq, held[i]));
+    for (uint64_t i = 0; i < count; i++) { /* before a reader that goes away can end us */
+        put_back(dlq, held[i]);
     }
     for (uint64_t i = 0; i < count; i++) {
-        put_back(dlq, held[i]);
+        (void)(dlq->json ? show_json(dlq, held[i]) : show_text(dlq, held[i]));
+        fila_message_free(held[i]);
     }
     if (!dlq->json) {
         (void)printf(

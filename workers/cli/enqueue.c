@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: AGPL-3.0-or-later */
+#include "base/error.h"
 #include "cli.h"
 #include "connect.h"
 #include "progress.h"
 
 #include <errno.h>
 #include <inttypes.h>
+#include <jansson.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,7 +23,9 @@ static const char HELP[] =
     "  --header K=V     a header of every message; may be repeated\n"
     "  --file-header K  a header K with the file's name\n"
     "  --quiet          no ids, only the count\n"
-    "  --json           one object: {\"queue\":...,\"enqueued\":N,\"failed\":N,\"ids\":[...]}\n" FW_CLI_TARGET_HELP;
+    "  --json           one object: {\"queue\":...,\"ids\":[...],\"enqueued\":N,\"failed\":N}\n"
+    "\n"
+    "The first message that the broker refuses ends it: what comes after is not sent.\n" FW_CLI_TARGET_HELP;
 
 enum {
     OPT_LINES = FW_OPT_FIRST_OWN,
@@ -43,7 +47,9 @@ static const struct option OPTIONS[] = {
 
 enum {
     IN_FLIGHT = 64,
-    TRIES = 20
+    TRIES = 20,
+    /* A bound for memory: far above what any broker takes (4 MiB), which says so itself. */
+    MESSAGE_MAX = 64 << 20
 };
 
 struct sender {
@@ -156,13 +162,25 @@ static void start(struct parcel *parcel)
     free(own);
 }
 
+static void no_memory(struct sender *s)
+{
+    (void)pthread_mutex_lock(&s->locked.lock);
+    if (s->locked.failed++ == 0) {
+        (void)fila_fail(&s->locked.error, FILA_NO_MEMORY, "no memory for the message");
+    }
+    (void)pthread_mutex_unlock(&s->locked.lock);
+}
+
 static bool send_one(struct sender *s, const char *payload, size_t len, const char *file)
 {
     struct parcel *parcel = malloc(sizeof *parcel + len);
-    if (!parcel) {
+    char *name = parcel && file ? strdup(file) : NULL;
+    if (!parcel || (file && !name)) {
+        free(parcel);
+        no_memory(s);
         return false;
     }
-    *parcel = (struct parcel){.sender = s, .len = len, .file = file ? strdup(file) : NULL};
+    *parcel = (struct parcel){.sender = s, .len = len, .file = name};
     if (len) {
         memcpy(parcel->payload, payload, len);
     }
@@ -178,7 +196,12 @@ static bool send_one(struct sender *s, const char *payload, size_t len, const ch
     return go_on;
 }
 
-static bool send_lines(struct sender *s, FILE *in, const char *name)
+static int unreadable(const char *path)
+{
+    return fw_cli_fail("enqueue", FW_EXIT_PLUGIN, "%s: cannot be read to its end", path);
+}
+
+static int send_lines(struct sender *s, FILE *in, const char *path, const char *name, bool *ret_go_on)
 {
     char *line = NULL;
     size_t size = 0;
@@ -191,16 +214,23 @@ static bool send_lines(struct sender *s, FILE *in, const char *name)
         ok = send_one(s, line, len, name);
     }
     free(line);
-    return ok;
+    *ret_go_on = ok;
+    if (ok && !feof(in) && !ferror(in)) { /* getline had no memory for the line */
+        no_memory(s);
+        *ret_go_on = false;
+    }
+    return ferror(in) ? unreadable(path) : 0;
 }
 
-static bool send_whole(struct sender *s, FILE *in, const char *name)
+/* Nothing is sent of a file that cannot be read to its end: half a message is none. 0, or the exit
+ * status. */
+static int send_whole(struct sender *s, FILE *in, const char *path, const char *name, bool *ret_go_on)
 {
     char *data = NULL;
     size_t used = 0;
     size_t size = 0;
     bool ok = true;
-    for (size_t n = 1; n > 0 && ok;) {
+    for (size_t n = 1; n > 0 && ok && used <= MESSAGE_MAX;) {
         if (used == size) {
             size = size ? size * 2 : 65536;
             char *more = realloc(data, size);
@@ -210,9 +240,21 @@ static bool send_whole(struct sender *s, FILE *in, const char *name)
         n = ok ? fread(data + used, 1, size - used, in) : 0;
         used += n;
     }
-    ok = ok && send_one(s, data, used, name);
+    int status = 0;
+    if (!ok) {
+        no_memory(s);
+        *ret_go_on = false;
+    } else if (ferror(in)) {
+        status = unreadable(path);
+    } else if (used > MESSAGE_MAX) {
+        status = fw_cli_fail(
+            "enqueue", FW_EXIT_FAILED, "%s: more than %d MiB, no broker takes that as one message",
+            path, MESSAGE_MAX >> 20);
+    } else {
+        *ret_go_on = send_one(s, data, used, name);
+    }
     free(data);
-    return ok;
+    return status;
 }
 
 /* 0, or the exit status when the file cannot be read. */
@@ -229,12 +271,13 @@ static int send_file(struct sender *s, const char *path, bool *ret_go_on)
         return fw_cli_fail("enqueue", FW_EXIT_PLUGIN, "%s is a folder", path);
     }
     const char *name = standard ? NULL : path;
-    *ret_go_on = s->lines ? send_lines(s, in, name) : send_whole(s, in, name);
-    bool broken = ferror(in) != 0;
+    const char *what = standard ? "standard input" : path;
+    int status = s->lines ? send_lines(s, in, what, name, ret_go_on)
+                          : send_whole(s, in, what, name, ret_go_on);
     if (!standard) {
         (void)fclose(in);
     }
-    return broken ? fw_cli_fail("enqueue", FW_EXIT_PLUGIN, "%s: cannot be read", path) : 0;
+    return status;
 }
 
 static int add_header(struct sender *s, char *text)
@@ -298,7 +341,11 @@ static int send_all(struct sender *s, char **files, int count)
     }
     fw_progress_start(&s->progress, "enqueued", s->lines || count == 1 ? 0 : (uint64_t)count);
     if (s->json) {
-        (void)printf("{\"ids\":[");
+        json_t *name = json_stringn(s->queue.data, s->queue.len);
+        (void)printf("{\"queue\":");
+        (void)json_dumpf(name ? name : json_null(), stdout, JSON_COMPACT | JSON_ENCODE_ANY);
+        (void)printf(",\"ids\":[");
+        json_decref(name);
     }
     for (int i = 0; i < count && go_on && status == 0; i++) {
         status = send_file(s, files[i], &go_on);

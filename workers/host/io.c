@@ -37,6 +37,7 @@ struct fw_io {
     struct fw_queue *queues;
     size_t url; /* index of the broker in use */
     bool stopping;
+    bool paused; /* holds for queues added later too */
     bool fail_over; /* every stream is down: try the next URL */
 
     struct {
@@ -47,6 +48,7 @@ struct fw_io {
         uint64_t syncs_asked;
         uint64_t syncs_done;
         pthread_cond_t synced;
+        const char *url; /* of the broker in use; the config's, so it stays */
         bool stop;
         bool ended;
     } locked;
@@ -145,7 +147,11 @@ static void add(struct fw_io *io, struct fw_queue *queue)
         (void)fila_fail(
             &error, FILA_NO_MEMORY, "queue \"%s\": no memory for its engine", fw_queue_name(queue));
         io->events->failed(io->user, &error);
+        io->events->drained(io->user, queue);
         return;
+    }
+    if (io->paused) {
+        fw_queue_pause(queue, true);
     }
     *fw_queue_link(queue) = io->queues;
     io->queues = queue;
@@ -160,6 +166,14 @@ static void drain(struct fw_io *io, const struct mail *m)
     }
 }
 
+static void pause_all(struct fw_io *io, bool on)
+{
+    io->paused = on;
+    for (struct fw_queue *q = io->queues; q; q = *fw_queue_link(q)) {
+        fw_queue_pause(q, on);
+    }
+}
+
 static void obey(struct fw_io *io, const struct mail *m)
 {
     switch (m->kind) {
@@ -170,13 +184,20 @@ static void obey(struct fw_io *io, const struct mail *m)
         drain(io, m);
         break;
     case MAIL_PAUSE:
-        for (struct fw_queue *q = io->queues; q; q = *fw_queue_link(q)) {
-            fw_queue_pause(q, m->on);
-        }
+        pause_all(io, m->on);
         break;
     case MAIL_RECONFIGURE:
         fw_queue_reconfigure(m->queue, m->config);
         break;
+    }
+}
+
+static void take_results(struct fw_io *io)
+{
+    for (struct fw_job *job = fw_done_take(&io->done); job;) {
+        struct fw_job *next = job->next;
+        fw_queue_done(job);
+        job = next;
     }
 }
 
@@ -191,6 +212,9 @@ static void read_mail(struct fw_io *io)
         m = next;
     }
     if (asked) {
+        /* Results that came after this turn's look, but before the question: who asks may free their
+         * queue as soon as it is answered. */
+        take_results(io);
         (void)pthread_mutex_lock(&io->locked.lock);
         io->locked.syncs_done = asked;
         (void)pthread_cond_broadcast(&io->locked.synced);
@@ -275,15 +299,6 @@ static int64_t next_timer(const struct fw_io *io)
     return until;
 }
 
-static void take_results(struct fw_io *io)
-{
-    for (struct fw_job *job = fw_done_take(&io->done); job;) {
-        struct fw_job *next = job->next;
-        fw_queue_done(job);
-        job = next;
-    }
-}
-
 /* Mail is looked at under the lock in every turn, so a wake-up between there and the wait is the
  * transport's to keep. */
 static void wait_and_read(struct fw_io *io)
@@ -307,23 +322,32 @@ static void end_transport(struct fw_io *io)
     io->turn.transport = NULL;
 }
 
-static bool next_broker(struct fw_io *io)
+/* A URL that cannot be opened at all (a scheme that this build does not have) is passed over: the
+ * transport in use stays, and its next failure leads on to the URL after it. */
+static void next_broker(struct fw_io *io)
 {
     fila_error error = FILA_ERROR_INIT;
     struct fila_transport *t = NULL;
-    io->fail_over = false;
     io->url = (io->url + 1) % io->config->broker_count;
     io->client.url = io->config->brokers[io->url];
     if (fila_transport_open(&io->client, &t, &error) != FILA_OK) {
-        io->events->failed(io->user, &error);
-        return false;
+        io->fail_over = false;
+        FW_LOG(
+            FW_EVENT_BROKER_REFUSES, "this broker's URL cannot be used: passed over",
+            fw_str("broker", io->client.url), fw_str("error", error.text));
+        return;
     }
     end_transport(io);
+    io->fail_over = false; /* after the old streams' ends */
     (void)pthread_mutex_lock(&io->locked.lock);
     io->locked.transport = t;
+    io->locked.url = io->client.url;
     io->turn.transport = t;
+    fila_transport_wake(t); /* for what was posted while there was none to wake */
     (void)pthread_mutex_unlock(&io->locked.lock);
-    return true;
+    for (struct fw_queue *q = io->queues; q; q = *fw_queue_link(q)) {
+        fw_queue_moved(q, io->client.url);
+    }
 }
 
 static void turn(struct fw_io *io)
@@ -345,8 +369,8 @@ static void *io_main(void *arg)
     struct fw_io *io = arg;
     while (!io->stopping) {
         turn(io);
-        if (io->fail_over && !next_broker(io)) {
-            io->stopping = true;
+        if (io->fail_over) {
+            next_broker(io);
         }
     }
     end_transport(io);
@@ -399,6 +423,7 @@ fila_status fw_io_start(
         goto failed;
     }
     io->locked.transport = io->turn.transport;
+    io->locked.url = io->client.url;
     begin_turn(io);
     if (pthread_create(&io->thread, NULL, io_main, io)) {
         status = fila_fail(reterr, FILA_NO_MEMORY, "cannot start the I/O thread");
@@ -444,7 +469,10 @@ struct fw_done_list *fw_io_done_list(struct fw_io *io)
     return &io->done;
 }
 
-const char *fw_io_url(const struct fw_io *io)
+const char *fw_io_url(struct fw_io *io)
 {
-    return io->client.url;
+    (void)pthread_mutex_lock(&io->locked.lock);
+    const char *url = io->locked.url;
+    (void)pthread_mutex_unlock(&io->locked.lock);
+    return url;
 }

@@ -43,8 +43,8 @@ fw_io_start(const struct fw_io_options *options, struct fw_io **ret_io, fila_err
 
 /* Where the executors of this I/O thread's queues put their results. */
 struct fw_done_list *fw_io_done_list(struct fw_io *io);
-/* The URL in use, for the log. */
-const char *fw_io_url(const struct fw_io *io);
+/* The URL in use, for the log. Any thread; lives as long as the first config. */
+const char *fw_io_url(struct fw_io *io);
 
 /* Each goes through the mailbox and takes effect soon. The queue is the I/O thread's until
  * `drained`. */

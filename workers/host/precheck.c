@@ -36,6 +36,14 @@ static char **command_line(const char *path, const struct fw_config_overrides *o
         argv[n++] = strdup("--set");
         argv[n++] = strdup(o->sets[i]);
     }
+    const char *named[][PER_SET] = {
+        {"--broker", o->broker}, {"--log-level", o->log_level}, {"--log-format", o->log_format}};
+    for (size_t i = 0; i < sizeof named / sizeof *named; i++) {
+        if (named[i][1]) {
+            argv[n++] = strdup(named[i][0]);
+            argv[n++] = strdup(named[i][1]);
+        }
+    }
     return argv;
 }
 
@@ -82,7 +90,11 @@ static size_t read_all(int fd, pid_t pid, char *text, size_t size)
         struct pollfd p = {.fd = fd, .events = POLLIN};
         char rest[512];
         int64_t left = (deadline - fila_now()) / FILA_MS;
-        if (left <= 0 || (poll(&p, 1, (int)left) <= 0 && errno != EINTR)) {
+        int ready = left > 0 ? poll(&p, 1, (int)left) : 0;
+        if (ready < 0 && errno == EINTR) {
+            continue;
+        }
+        if (ready <= 0) {
             (void)kill(pid, SIGKILL);
             return used;
         }

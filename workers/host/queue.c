@@ -77,6 +77,10 @@ static void on_message(void *user, fila_message *message, const struct fila_read
 {
     struct fw_stream_slot *slot = user;
     struct fw_queue *q = slot->queue;
+    if (q->is_drained) { /* its engine has closed the account; the lease brings it back */
+        fila_message_free(message);
+        return;
+    }
     struct fw_item *item = fw_item_take(&q->items, q);
     if (!item) { /* nobody holds it: the broker's lease brings it back */
         FW_LOG(
@@ -365,6 +369,11 @@ void fw_queue_drain(struct fw_queue *q, int64_t deadline)
     fw_delivery_drain(q->engine, fw_queue_clock(q, q->turn->now), deadline);
 }
 
+void fw_queue_moved(struct fw_queue *q, const char *broker)
+{
+    q->broker = broker;
+}
+
 void fw_queue_pause(struct fw_queue *q, bool on)
 {
     if (on) {
@@ -396,6 +405,9 @@ const struct fw_queue_config *fw_queue_settings(const struct fw_queue *q)
 
 struct fw_delivery_stats fw_queue_stats(const struct fw_queue *q)
 {
+    if (!q->engine) { /* never started */
+        return (struct fw_delivery_stats){0};
+    }
     return fw_delivery_stats(q->engine);
 }
 
@@ -406,7 +418,7 @@ bool fw_queue_cut_off(const struct fw_queue *q)
 
 uint64_t fw_queue_not_returned(const struct fw_queue *q)
 {
-    struct fw_delivery_stats stats = fw_delivery_stats(q->engine);
+    struct fw_delivery_stats stats = fw_queue_stats(q);
     return stats.finished[FW_LEFT] + stats.finished[FW_LEASE_LOST] - q->lost_before_drain;
 }
 

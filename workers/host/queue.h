@@ -91,6 +91,8 @@ FILA_NODISCARD fila_status fw_queue_start(
     void *user);
 void fw_queue_done(struct fw_job *job); /* a result from the done list */
 void fw_queue_drain(struct fw_queue *queue, int64_t deadline);
+/* From here on its broker is this one (for the log); `broker` outlives the queue. */
+void fw_queue_moved(struct fw_queue *queue, const char *broker);
 void fw_queue_pause(struct fw_queue *queue, bool on);
 /* New settings of the same handler and concurrency. `config` outlives the queue. */
 void fw_queue_reconfigure(struct fw_queue *queue, const struct fw_queue_config *config);

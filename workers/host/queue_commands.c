@@ -121,6 +121,26 @@ static void stop_stream(struct fw_queue *q, const struct fw_command *c)
     }
 }
 
+/* The engine waits for no stream after the drain's deadline; the transport still has our slots. */
+static void cancel_streams(struct fw_queue *q)
+{
+    for (uint32_t i = 0; i < q->stream_count; i++) {
+        struct fila_stream *stream = q->streams[i].stream;
+        if (stream) {
+            stream->transport->ops->cancel_stream(stream);
+        }
+    }
+}
+
+static bool in_use(const struct fw_queue *q)
+{
+    bool used = q->in_transport > 0;
+    for (uint32_t i = 0; i < q->stream_count; i++) {
+        used = used || q->streams[i].stream;
+    }
+    return used;
+}
+
 static void grant(struct fw_queue *q, const struct fw_command *c)
 {
     struct fila_stream *stream = q->streams[c->stream].stream;
@@ -300,6 +320,7 @@ static void carry_out(struct fw_queue *q, const struct fw_command *c)
         break;
     case FW_COMMAND_DRAINED:
         q->is_drained = true;
+        cancel_streams(q);
         break;
     }
 }
@@ -329,7 +350,7 @@ void fw_queue_pump(struct fw_queue *q)
         carry_out(q, &command);
     }
     submit(q);
-    if (q->is_drained && q->in_transport == 0) {
+    if (q->is_drained && !in_use(q)) {
         q->cut_off = q->cut_off || now >= q->drain_deadline;
         q->events->drained(q->user, q);
     }

@@ -43,6 +43,7 @@ struct host {
     int exit_status; /* of a stop that was no signal's wish; 0 = none */
     bool draining;
     bool ready;
+    int64_t drain_deadline;
     int64_t started_at;
     atomic_bool stream_up;
     atomic_bool queue_missing;
@@ -97,6 +98,12 @@ static void on_drained(void *user, struct fw_queue *queue)
     ring(h);
 }
 
+/* The log has counted a repeated line: the loop must not sleep past the second. */
+static void on_log_wait(void *user)
+{
+    ring(user);
+}
+
 static const struct fw_io_events IO_EVENTS = {on_stream_up, on_missing, on_drained, on_failed};
 
 /* ---- Start ---- */
@@ -123,9 +130,15 @@ static void warn_of_planned(const struct fw_config *config)
     }
 }
 
+/* The file to read: a reload stays with the one that the worker was started with. */
+static const char *config_path(const struct host *h)
+{
+    return h->config ? h->config->config->file : fw_config_find(h->options->config_path);
+}
+
 static struct fw_config_ref *load_config(const struct host *h)
 {
-    const char *path = fw_config_find(h->options->config_path);
+    const char *path = config_path(h);
     struct fw_config *config = NULL;
     struct fw_diagnostics diagnostics = {0};
     if (!path) {
@@ -136,8 +149,10 @@ static struct fw_config_ref *load_config(const struct host *h)
         return NULL;
     }
     bool ok = fw_config_load(path, &h->options->overrides, &config, &diagnostics);
-    if (ok) {
+    if (ok && !h->config) { /* a reload's holds once it is accepted */
         fw_log_init(config->log_level, config->log_format);
+    }
+    if (ok) {
         warn_of_planned(config);
     }
     log_diagnostics(&diagnostics);
@@ -228,16 +243,18 @@ static bool serve(struct host *h)
 static void drain(struct host *h, const char *why)
 {
     int64_t timeout = h->config->config->drain_timeout;
+    int64_t now = fila_now();
     if (!h->draining) {
         FW_LOG(
             FW_EVENT_DRAIN_START, "stopping", fw_str("why", why),
             fw_int("drain_timeout_ms", timeout / FILA_MS));
         h->draining = true;
-        fw_io_drain(h->io, NULL, fila_now() + timeout);
-    } else {
+        h->drain_deadline = now + timeout;
+    } else { /* never later than it was */
         FW_LOG(FW_EVENT_DRAIN_HURRY, "returning everything, then exiting", fw_str("why", why));
-        fw_io_drain(h->io, NULL, fila_now() + HURRY);
+        h->drain_deadline = now + HURRY < h->drain_deadline ? now + HURRY : h->drain_deadline;
     }
+    fw_io_drain(h->io, NULL, h->drain_deadline);
     for (struct fw_served *s = h->served; s; s = s->next) {
         s->state = FW_SERVED_DRAINING;
     }
@@ -266,6 +283,18 @@ static struct fw_served *take_served(struct host *h, const struct fw_queue *queu
     return found;
 }
 
+/* What a reload had to cut off is no part of how the stop ended. */
+static void retire(struct host *h, struct fw_served *served)
+{
+    struct fw_account before = h->account;
+    fw_served_retire(served, h->io, &h->account, fila_now() + STUCK_GRACE);
+    if (!h->draining) {
+        h->account.cut_off = before.cut_off;
+        h->account.stuck = before.stuck;
+        h->account.not_returned = before.not_returned;
+    }
+}
+
 static void retire_drained(struct host *h)
 {
     (void)pthread_mutex_lock(&h->locked.lock);
@@ -276,7 +305,7 @@ static void retire_drained(struct host *h)
         struct fw_queue *next = *fw_queue_link(queue);
         struct fw_served *served = take_served(h, queue);
         if (served) {
-            fw_served_retire(served, h->io, &h->account, fila_now() + STUCK_GRACE);
+            retire(h, served);
         }
         queue = next;
     }
@@ -365,6 +394,7 @@ static void reload(struct host *h)
 {
     char why[1024];
     if (h->draining) {
+        reload_refused("the worker is stopping");
         return;
     }
     if (!fw_precheck(h->config->config->file, &h->options->overrides, why, sizeof why)) {
@@ -439,13 +469,20 @@ static int broker_patience(struct host *h)
     return (int)(left / FILA_MS) + 1;
 }
 
+/* Milliseconds to sleep at most, -1 = until something happens. */
+static int patience(struct host *h)
+{
+    int broker = broker_patience(h);
+    int log = fw_log_wait_ms();
+    return broker < 0 || (log >= 0 && log < broker) ? log : broker;
+}
+
 static void supervise(struct host *h)
 {
     while (h->served) {
         struct pollfd fds[] = {
             {.fd = h->signal_fd, .events = POLLIN}, {.fd = h->event_fd, .events = POLLIN}};
-        int timeout = broker_patience(h);
-        if (poll(fds, 2, timeout) < 0 && errno != EINTR) {
+        if (poll(fds, 2, patience(h)) < 0 && errno != EINTR) {
             stop_with(h, FW_EXIT_INTERNAL, "poll failed");
         }
         if (fds[0].revents) {
@@ -454,6 +491,7 @@ static void supervise(struct host *h)
         if (fds[1].revents) {
             read_news(h);
         }
+        fw_log_tick();
     }
 }
 
@@ -485,6 +523,7 @@ static void release(struct host *h)
     fw_config_ref_release(h->config);
     fw_config_ref_release(h->first_config);
     (void)pthread_mutex_destroy(&h->locked.lock);
+    fw_log_on_wait(NULL, NULL);
     (void)close(h->event_fd);
     (void)close(h->signal_fd);
 }
@@ -496,6 +535,7 @@ int fw_host_run(const struct fw_host_options *options)
     fw_log_init(FW_LOG_INFO, FW_LOG_AUTO);
     h.signal_fd = open_signals();
     h.event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    fw_log_on_wait(on_log_wait, &h);
     int status = h.signal_fd < 0 || h.event_fd < 0 ? FW_EXIT_INTERNAL : start(&h);
     if (status == FW_EXIT_OK) {
         supervise(&h);

@@ -39,6 +39,8 @@ static struct {
 
     struct {
         struct fw_fold fold;
+        void (*wake)(void *user);
+        void *user;
     } locked;
 } logger = {.level = FW_LOG_INFO, .format = FW_LOG_TEXT, .lock = PTHREAD_MUTEX_INITIALIZER};
 
@@ -188,6 +190,23 @@ void fw_log_tick(void)
     write_due(fila_now(), fila_wall_ms());
 }
 
+int fw_log_wait_ms(void)
+{
+    (void)pthread_mutex_lock(&logger.lock);
+    int64_t due = logger.locked.fold.due;
+    (void)pthread_mutex_unlock(&logger.lock);
+    int64_t left = due - fila_now();
+    return due == 0 ? -1 : left <= 0 ? 0 : (int)(left / FILA_MS) + 1;
+}
+
+void fw_log_on_wait(void (*wake)(void *user), void *user)
+{
+    (void)pthread_mutex_lock(&logger.lock);
+    logger.locked.wake = wake;
+    logger.locked.user = user;
+    (void)pthread_mutex_unlock(&logger.lock);
+}
+
 void fw_log(
     enum fw_event event,
     const struct fw_field *fields,
@@ -210,7 +229,11 @@ void fw_log(
     struct fw_fold_entry summary;
     write_due(now, line.wall_ms);
     (void)pthread_mutex_lock(&logger.lock);
+    bool waited = logger.locked.fold.due != 0;
     bool admitted = fw_fold_admit(&logger.locked.fold, now, &line, &summary);
+    if (!waited && logger.locked.fold.due != 0 && logger.locked.wake) {
+        logger.locked.wake(logger.locked.user);
+    }
     (void)pthread_mutex_unlock(&logger.lock);
     if (!admitted) {
         return;

@@ -4,8 +4,8 @@
  * Every line has a stable event id from events.h, which also holds its meaning and remedy.
  *
  * The first of several equal lines (fold.h says what equal is) is written, the others within the
- * next second are counted: "repeated 17 times: ...". Call fw_log_tick about once a second, so that
- * the count does not wait for the next line.
+ * next second are counted: "repeated 17 times: ...". Call fw_log_tick when fw_log_wait_ms says so
+ * (or about once a second), so that the count does not wait for the next line.
  *
  * Thread: any, after fw_log_init; a line is one write(2). Nothing is allocated.
  */
@@ -96,6 +96,12 @@ void fw_log(
 /* Writes the counts of folded lines: those that are due; all of them (also done at exit). */
 void fw_log_tick(void);
 void fw_log_flush(void);
+/* Milliseconds until fw_log_tick has something to do, -1 = nothing waits. */
+int fw_log_wait_ms(void);
+/* `wake` is called when the first count begins to wait, so that nobody has to look every second for
+ * nothing. On the thread that logs, under the log's lock: it may only wake. NULL ends it, and no
+ * call is under way then. */
+void fw_log_on_wait(void (*wake)(void *user), void *user);
 
 const char *fw_event_id(enum fw_event event); /* "STREAM-OPEN" */
 enum fw_log_level fw_event_level(enum fw_event event);
