@@ -7,6 +7,7 @@
 #include <assert.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <utlist.h>
 
 /* What the inbox is once nothing is taken any more. */
 static struct fc_op end_mark;
@@ -51,6 +52,50 @@ static void run_ops(fila_client *client, struct fc_op *replacement, bool closed)
     }
 }
 
+void fc_move_in(fila_client *client, struct fc_tenant *tenant)
+{
+    DL_APPEND(client->tenants, tenant);
+}
+
+void fc_move_out(fila_client *client, struct fc_tenant *tenant)
+{
+    DL_DELETE(client->tenants, tenant);
+}
+
+static int64_t next_step(const fila_client *client)
+{
+    int64_t at = FILA_NEVER;
+    const struct fc_tenant *tenant;
+    DL_FOREACH(client->tenants, tenant)
+    {
+        at = tenant->wake_at < at ? tenant->wake_at : at;
+    }
+    return at;
+}
+
+static void step_tenants(fila_client *client)
+{
+    struct fc_tenant *tenant;
+    struct fc_tenant *next;
+    int64_t now = client->tenants ? fila_now() : 0;
+    DL_FOREACH_SAFE(client->tenants, tenant, next)
+    {
+        if (tenant->wake_at <= now) {
+            tenant->wake_at = FILA_NEVER;
+            tenant->step(tenant, now);
+        }
+    }
+}
+
+static void end_tenants(fila_client *client)
+{
+    while (client->tenants) {
+        struct fc_tenant *tenant = client->tenants;
+        fc_move_out(client, tenant);
+        tenant->end(tenant);
+    }
+}
+
 static bool something_to_do(fila_client *client, bool shut)
 {
     return atomic_load(&client->inbox) != NULL || (!shut && atomic_load(&client->closing));
@@ -69,11 +114,15 @@ static void *io_main(void *user)
             client->transport->ops->shutdown(client->transport);
         }
         atomic_store(&client->sleeping, true);
-        int64_t until = something_to_do(client, shut) ? 0 : FILA_NEVER;
+        int64_t until = something_to_do(client, shut) ? 0 : next_step(client);
         more = fila_transport_run(client->transport, until);
         atomic_store(&client->sleeping, false);
+        if (more && !shut) {
+            step_tenants(client);
+        }
     }
     atomic_store(&client->closing, true);
+    end_tenants(client);
     run_ops(client, &end_mark, true);
     return NULL;
 }

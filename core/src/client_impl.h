@@ -9,6 +9,8 @@
  * At the end of its life the thread replaces the list by a mark, so that an op either is run or is
  * refused, never forgotten.
  *
+ * What needs the I/O thread's time again and again is a tenant: it says when it next wants a step.
+ *
  * Safety. An op is run exactly once if fc_post took it, on the I/O thread, with no lock held. With
  * `closed` set the transport must not be touched any more.
  */
@@ -25,6 +27,17 @@ struct fc_op {
     void (*run)(fila_client *client, struct fc_op *op, bool closed);
 };
 
+/* Linked by fc_move_in. All on the I/O thread, with no lock held. */
+struct fc_tenant {
+    struct fc_tenant *prev;
+    struct fc_tenant *next;
+    int64_t wake_at; /* when `step` is to be called; FILA_NEVER = not */
+    void (*step)(struct fc_tenant *tenant, int64_t now);
+    /* The client is at its end: nothing is in flight any more, and the transport must not be
+     * touched. Not for those who have moved out. */
+    void (*end)(struct fc_tenant *tenant);
+};
+
 struct fila_client {
     struct fila_transport *transport;
     struct fila_broker *own_broker; /* of `embedded:` without a broker given; else NULL */
@@ -33,6 +46,7 @@ struct fila_client {
     _Atomic(struct fc_op *) inbox;
     atomic_bool sleeping; /* the I/O thread waits, or is about to */
     atomic_bool closing;
+    struct fc_tenant *tenants; /* I/O thread only */
 };
 
 /* Opens a client over `transport`, which it owns from then on (not on failure). `options` gives the
@@ -45,6 +59,10 @@ FILA_NODISCARD fila_status fc_open_over(
 
 /* Hands `op` to the I/O thread; false when the client is closed, and the op stays the caller's. */
 bool fc_post(fila_client *client, struct fc_op *op);
+
+/* On the I/O thread. */
+void fc_move_in(fila_client *client, struct fc_tenant *tenant);
+void fc_move_out(fila_client *client, struct fc_tenant *tenant);
 
 bool fc_on_own_thread(const fila_client *client);
 

@@ -25,7 +25,9 @@ enum {
     } while (0)
 
 struct fake_call {
-    struct fila_unary *item; /* NULL once done */
+    bool open;               /* not answered yet */
+    struct fila_unary *item; /* this, or */
+    struct fila_publish *publish;
     fila_request request;
     void *memory;
     int64_t deadline;
@@ -62,6 +64,7 @@ struct fake {
     pthread_cond_t changed;
     struct fake_call **calls;
     unsigned call_count;
+    unsigned batches;
     unsigned first_open; /* calls before it are done */
     struct fake_stream *streams[MOST_STREAMS];
     unsigned stream_count;
@@ -98,6 +101,21 @@ static void pause_until_changed(struct fake *fake)
 
 /* ---- The I/O thread's side ---- */
 
+static void pause_until(struct fake *fake, int64_t until)
+{
+    struct timespec at;
+    if (until == FILA_NEVER) {
+        pause_until_changed(fake);
+        return;
+    }
+    int64_t left = until - fila_now();
+    (void)clock_gettime(CLOCK_MONOTONIC, &at);
+    left = at.tv_nsec + (left > 0 ? left : 0);
+    at.tv_sec += left / FILA_S;
+    at.tv_nsec = left % FILA_S;
+    (void)pthread_cond_timedwait(&fake->changed, &fake->lock, &at);
+}
+
 static void release(void *owner)
 {
     free(owner);
@@ -114,28 +132,45 @@ static fila_message *counted_message(char *id)
     return message;
 }
 
+/* Tells a call's end, without the lock. */
+static void finish(struct fake *fake, struct fake_call *call)
+{
+    struct fila_publish *publish = call->publish;
+    fila_reply *reply = call->due ? call->reply : NULL;
+    unlock(fake);
+    if (call->item) {
+        call->item->done(call->item, reply);
+    } else {
+        if (reply) {
+            fila_view id = reply->as.enqueue.message_id;
+            MUST(id.len < sizeof publish->id);
+            memcpy(publish->id, id.data, id.len);
+            publish->id[id.len] = '\0';
+        }
+        publish->done(publish);
+    }
+    lock(fake);
+}
+
 /* Answers one due call; false when none is. Called with the lock, which it gives up meanwhile. */
 static bool run_call(struct fake *fake)
 {
-    while (fake->first_open < fake->call_count && !fake->calls[fake->first_open]->item) {
+    while (fake->first_open < fake->call_count && !fake->calls[fake->first_open]->open) {
         fake->first_open++;
     }
     for (unsigned i = fake->first_open; i < fake->call_count; i++) {
         struct fake_call *call = fake->calls[i];
-        if (!call->item || (!call->due && !fake->shut)) {
+        if (!call->open || (!call->due && !fake->shut)) {
             continue;
         }
-        struct fila_unary *item = call->item;
-        call->item = NULL;
+        fila_error *error = call->item ? &call->item->error : &call->publish->error;
+        call->open = false;
         if (!call->due) {
-            (void)fila_fail(&item->error, FILA_CLOSED, "the fake was shut down");
+            (void)fila_fail(error, FILA_CLOSED, "the fake was shut down");
         } else if (call->error.code) {
-            item->error = call->error;
+            *error = call->error;
         }
-        fila_reply *reply = call->due ? call->reply : NULL;
-        unlock(fake);
-        item->done(item, reply);
-        lock(fake);
+        finish(fake, call);
         return true;
     }
     return false;
@@ -195,7 +230,7 @@ static bool run_some(struct fake *fake)
 static bool all_over(const struct fake *fake)
 {
     for (unsigned i = fake->first_open; i < fake->call_count; i++) {
-        if (fake->calls[i]->item) {
+        if (fake->calls[i]->open) {
             return false;
         }
     }
@@ -211,10 +246,9 @@ static bool fake_run(struct fila_transport *transport, int64_t until)
 {
     struct fake *fake = (struct fake *)transport;
     lock(fake);
-    MUST(until == FILA_NEVER || until <= fila_now());
     bool any = run_some(fake);
     while (!any && !fake->woken && !fake->shut && until > fila_now()) {
-        pause_until_changed(fake);
+        pause_until(fake, until);
         any = run_some(fake);
     }
     while (any) {
@@ -247,16 +281,13 @@ static struct fake_call *add_call(struct fake *fake)
     return call;
 }
 
-static void fake_unary(struct fila_transport *transport, struct fila_unary *item)
+/* Notes what was asked for. With the lock held. */
+static void take(struct fake *fake, struct fake_call *call, const fila_request *request)
 {
-    struct fake *fake = (struct fake *)transport;
-    lock(fake);
-    struct fake_call *call = add_call(fake);
-    call->item = item;
-    call->deadline = item->deadline;
-    size_t room = fila_request_copy_size(item->request);
+    size_t room = fila_request_copy_size(request);
+    call->open = true;
     call->memory = malloc(room ? room : 1);
-    fila_request_copy_into(item->request, call->memory, &call->request);
+    fila_request_copy_into(request, call->memory, &call->request);
     if (fake->automatic) {
         fila_reply reply = {.call = call->request.call};
         if (reply.call == FILA_CALL_ENQUEUE) {
@@ -264,6 +295,35 @@ static void fake_unary(struct fila_transport *transport, struct fila_unary *item
         }
         call->reply = fila_reply_copy(&reply);
         call->due = true;
+    }
+}
+
+static void fake_unary(struct fila_transport *transport, struct fila_unary *item)
+{
+    struct fake *fake = (struct fake *)transport;
+    lock(fake);
+    struct fake_call *call = add_call(fake);
+    call->item = item;
+    call->deadline = item->deadline;
+    take(fake, call, item->request);
+    unlock(fake);
+}
+
+static void fake_publish(struct fila_transport *transport, struct fila_publish *batch)
+{
+    struct fake *fake = (struct fake *)transport;
+    lock(fake);
+    fake->batches++;
+    for (struct fila_publish *item = batch; item; item = item->next) {
+        fila_request request = {.call = FILA_CALL_ENQUEUE};
+        struct fake_call *call = add_call(fake);
+        request.as.enqueue.queue = item->queue;
+        request.as.enqueue.headers = item->headers;
+        request.as.enqueue.header_count = item->header_count;
+        request.as.enqueue.payload = item->payload;
+        call->publish = item;
+        call->deadline = item->deadline;
+        take(fake, call, &request);
     }
     unlock(fake);
 }
@@ -352,6 +412,7 @@ static const struct fila_transport_ops OPS = {
     .grant = fake_grant,
     .stop_stream = fake_cancel,
     .cancel_stream = fake_cancel,
+    .publish = fake_publish,
     .unary = fake_unary,
     .shutdown = fake_shutdown,
     .free = fake_free,
@@ -364,7 +425,11 @@ struct fake *fake_new(bool automatic)
     fake->base.caps.max_message = 4u << 20;
     fake->automatic = automatic;
     (void)pthread_mutex_init(&fake->lock, NULL);
-    (void)pthread_cond_init(&fake->changed, NULL);
+    pthread_condattr_t attr;
+    (void)pthread_condattr_init(&attr);
+    (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(&fake->changed, &attr);
+    (void)pthread_condattr_destroy(&attr);
     atomic_fetch_add(&transports, 1);
     return fake;
 }
@@ -396,6 +461,22 @@ int64_t fake_call_deadline(struct fake *fake, unsigned nth)
     return deadline;
 }
 
+unsigned fake_calls(struct fake *fake)
+{
+    lock(fake);
+    unsigned count = fake->call_count;
+    unlock(fake);
+    return count;
+}
+
+unsigned fake_batches(struct fake *fake)
+{
+    lock(fake);
+    unsigned count = fake->batches;
+    unlock(fake);
+    return count;
+}
+
 void fake_answer(struct fake *fake, unsigned nth, const fila_reply *reply)
 {
     (void)fake_wait_call(fake, nth);
@@ -410,6 +491,16 @@ void fake_fail(struct fake *fake, unsigned nth, fila_status code, const char *te
     (void)fake_wait_call(fake, nth);
     lock(fake);
     (void)fila_fail(&fake->calls[nth]->error, code, "%s", text);
+    fake->calls[nth]->due = true;
+    unlock(fake);
+}
+
+void fake_fail_unsent(struct fake *fake, unsigned nth, fila_status code, const char *text)
+{
+    (void)fake_wait_call(fake, nth);
+    lock(fake);
+    (void)fila_fail(&fake->calls[nth]->error, code, "%s", text);
+    fake->calls[nth]->error.outcome_unknown = false;
     fake->calls[nth]->due = true;
     unlock(fake);
 }

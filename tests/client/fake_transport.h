@@ -16,11 +16,16 @@ struct fake;
 struct fake *fake_new(bool automatic);
 struct fila_transport *fake_transport(struct fake *fake);
 
-/* Waits until the client has made that call, and gives a copy of it. Owned by the fake. */
+/* Waits until the client has made that call (a publish counts as Enqueue), and gives a copy of it.
+ * Owned by the fake. */
 const fila_request *fake_wait_call(struct fake *fake, unsigned nth);
 int64_t fake_call_deadline(struct fake *fake, unsigned nth);
 void fake_answer(struct fake *fake, unsigned nth, const fila_reply *reply);
 void fake_fail(struct fake *fake, unsigned nth, fila_status code, const char *text);
+/* The same, of known outcome. */
+void fake_fail_unsent(struct fake *fake, unsigned nth, fila_status code, const char *text);
+unsigned fake_calls(struct fake *fake);   /* so far */
+unsigned fake_batches(struct fake *fake); /* of publishes, so far */
 
 /* Waits until the client has opened that stream; the queue's name, owned by the fake. */
 const char *fake_wait_stream(struct fake *fake, unsigned nth);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: AGPL-3.0-or-later
  *
- * Threads that call, consume, close and free at random on one client that is closed under them:
- * every started call has one callback, every opened consumer one end, and nothing is left.
+ * Threads that call, publish, consume, close and free at random on one client that is closed under
+ * them: every started call has one callback, every opened consumer one end, and nothing is left.
  * Arguments: what it runs over (fake, embedded, grpc), the number of rounds, a seed.
  */
 #include "client/fake_transport.h"
@@ -32,6 +32,8 @@ struct totals {
     atomic_uint opened;
     atomic_uint ended;
     atomic_uint messages;
+    atomic_uint sent;
+    atomic_uint reported;
 };
 
 struct worker {
@@ -41,6 +43,7 @@ struct worker {
     uint64_t random;
     int close_at; /* the step before which it closes the client; -1 = none */
     fila_consumer *kept[KEPT];
+    fila_producer *producer;
 };
 
 static uint32_t pick(struct worker *w, uint32_t below)
@@ -133,6 +136,56 @@ static void read_next(fila_consumer *consumer)
     fila_message_free(message);
 }
 
+static void on_report(void *user, const fila_report *report)
+{
+    struct totals *totals = user;
+    MUST(report->token == totals);
+    MUST(
+        !report->error || report->error->code == FILA_CLOSED ||
+        report->error->code == FILA_CANCELLED);
+    atomic_fetch_add(&totals->reported, 1);
+}
+
+static void open_producer(struct worker *w)
+{
+    fila_producer_options options = FILA_PRODUCER_OPTIONS_INIT;
+    options.on_report = on_report;
+    options.user = w->totals;
+    options.flush_ms = pick(w, 3);
+    options.flush_count = 1 + pick(w, 20);
+    options.in_flight = 1 + pick(w, 10);
+    fila_status status = fila_producer_open(w->client, &options, &w->producer, NULL);
+    MUST(status == FILA_OK || status == FILA_CLOSED);
+}
+
+static void use_producer(struct worker *w)
+{
+    if (!w->producer) {
+        open_producer(w);
+        return;
+    }
+    switch (pick(w, 16)) {
+    case 0:
+        fila_producer_free(w->producer);
+        w->producer = NULL;
+        break;
+    case 1:
+        fila_producer_close(w->producer);
+        break;
+    case 2:
+        (void)!fila_producer_flush(w->producer, 1, NULL);
+        break;
+    default: {
+        fila_status status = fila_producer_send(
+            w->producer, fila_view_of("q"), NULL, 0, fila_view_of("p"), w->totals, NULL);
+        MUST(status == FILA_OK || status == FILA_CLOSED);
+        if (!status) {
+            atomic_fetch_add(&w->totals->sent, 1);
+        }
+    }
+    }
+}
+
 static void use_consumer(struct worker *w)
 {
     fila_consumer **place = &w->kept[pick(w, KEPT)];
@@ -170,6 +223,8 @@ static void *work(void *user)
             call(w);
         } else if (what < 8) {
             call_and_wait(w);
+        } else if (what < 11) {
+            use_producer(w);
         } else {
             use_consumer(w);
         }
@@ -243,13 +298,16 @@ static void one_round(const struct place *place, uint64_t seed, struct totals *s
         for (int k = 0; k < KEPT; k++) {
             fila_consumer_free(workers[i].kept[k]);
         }
+        fila_producer_free(workers[i].producer);
     }
     MUST(atomic_load(&totals.called_back) == atomic_load(&totals.started));
     MUST(atomic_load(&totals.ended) == atomic_load(&totals.opened));
+    MUST(atomic_load(&totals.reported) == atomic_load(&totals.sent));
     MUST(fake_messages_alive() == 0 && fake_transports_alive() == 0);
     atomic_fetch_add(&sum->started, atomic_load(&totals.started));
     atomic_fetch_add(&sum->opened, atomic_load(&totals.opened));
     atomic_fetch_add(&sum->messages, atomic_load(&totals.messages));
+    atomic_fetch_add(&sum->sent, atomic_load(&totals.sent));
 }
 
 int main(int argc, char **argv)
@@ -265,7 +323,7 @@ int main(int argc, char **argv)
     }
     fila_broker_free(place.broker);
     (void)printf(
-        "%s: %lu rounds, %u calls, %u consumers, %u messages\n", kind, rounds,
+        "%s: %lu rounds, %u calls, %u consumers, %u messages, %u published\n", kind, rounds,
         atomic_load(&sum.started), atomic_load(&sum.opened), atomic_load(&sum.messages));
     return atomic_load(&sum.messages) ? 0 : 1;
 }

@@ -249,6 +249,46 @@ Test(broker_consume, two_thousand_pipelined, .init = setup, .fini = teardown)
     seen_clear(&enqueues);
 }
 
+static void count_report(void *user, const fila_report *report)
+{
+    seen_reply(user, NULL, report->error);
+    if (!report->error) {
+        cr_assert_eq(report->id.len, 36);
+        seen_reply(user, &(fila_reply){.call = FILA_CALL_ACK}, NULL);
+    }
+}
+
+Test(broker_consume, a_producer_puts_each_message_in_once, .init = setup, .fini = teardown)
+{
+    enum {
+        COUNT = 3000
+    };
+
+    fila_producer_options options = FILA_PRODUCER_OPTIONS_INIT;
+    fila_producer *producer = NULL;
+    fila_error error = FILA_ERROR_INIT;
+    struct seen reports;
+    char payload[16];
+    seen_init(&reports);
+    options.on_report = count_report;
+    options.user = &reports;
+    cr_assert_eq(fila_producer_open(target.client, &options, &producer, &error), FILA_OK);
+    for (int i = 0; i < COUNT; i++) {
+        (void)snprintf(payload, sizeof payload, "%d", i);
+        cr_assert_eq(
+            fila_producer_send(producer, V("q"), NULL, 0, fila_view_of(payload), NULL, &error),
+            FILA_OK, "%s", error.text);
+    }
+    cr_assert_eq(fila_producer_send(producer, V("none"), NULL, 0, V(""), NULL, &error), FILA_OK);
+    cr_assert_eq(fila_producer_flush(producer, 30000, &error), FILA_OK, "%s", error.text);
+    cr_expect_eq(reports.replies, COUNT);
+    cr_expect_eq(reports.errors, 1);
+    cr_expect_eq(reports.error.code, FILA_QUEUE_NOT_FOUND);
+    cr_expect_eq(target_stats(&target, "q").depth, COUNT);
+    fila_producer_free(producer);
+    seen_clear(&reports);
+}
+
 Test(broker_consume, close_ends_the_stream_and_the_broker_sees_it, .init = setup, .fini = teardown)
 {
     struct seen seen;

@@ -75,10 +75,10 @@ typedef enum fila_status {
     FILA_UNAUTHENTICATED,   /* no API key, or a wrong, expired or revoked one */
     FILA_DENIED,            /* the API key may not do this */
     FILA_OVERLOADED,        /* the broker refused it unseen: nothing was done, ask again later */
-    FILA_TOO_LARGE,   /* over the broker's limit, or a message over this client's receive limit */
-    FILA_NOT_LEADER,  /* consume: another node serves this queue; fila_error.leader may name it */
-    FILA_TIMEOUT,     /* no answer in time: whether it was done is not known */
-    FILA_CANCELLED,   /* this side cancelled it */
+    FILA_TOO_LARGE,     /* over the broker's limit, or a message over this client's receive limit */
+    FILA_NOT_LEADER,    /* consume: another node serves this queue; fila_error.leader may name it */
+    FILA_TIMEOUT,       /* no answer in time: whether it was done is not known */
+    FILA_CANCELLED,     /* this side cancelled it */
     FILA_UNIMPLEMENTED, /* the broker does not know this call (an older one, or no Fila broker at
                            all) */
     FILA_INTERNAL,      /* the broker failed inside */
@@ -522,6 +522,119 @@ FILA_EXPORT uint32_t fila_backoff_next(fila_backoff *backoff);
 
 /* After a success: begin with first_ms again. */
 FILA_EXPORT void fila_backoff_reset(fila_backoff *backoff);
+
+/* ---- Publishing with a buffer
+ * -------------------------------------------------------------------------------------
+ */
+
+typedef struct fila_producer fila_producer;
+
+/* What became of one message. */
+typedef struct fila_report {
+    void *token;             /* as given with it */
+    fila_view id;            /* the broker's; empty on failure */
+    uint32_t attempts;       /* how often it was sent */
+    const fila_error *error; /* NULL on success */
+} fila_report;
+
+/* Thread: the client's own; must not block. `report` lives until it returns. */
+typedef void (*fila_report_fn)(void *user, const fila_report *report);
+
+typedef struct fila_producer_options {
+    size_t size;              /* sizeof(fila_producer_options), set by the macro */
+    uint32_t buffer_messages; /* taken and not reported yet, at most: 10,000 */
+    uint64_t buffer_bytes;    /* and their memory: 64 MiB */
+    uint32_t flush_count;     /* so many go out at once: 64 */
+    uint32_t flush_ms;        /* fewer wait at most that long for more: 5; 0 = they do not */
+    uint32_t in_flight;       /* on their way at once: 64 */
+    uint32_t timeout_ms;      /* of one message, from taking it to reporting it: 30,000 */
+    uint32_t retry_first_ms;  /* pauses after a failure that may pass, for all: 100 */
+    uint32_t retry_max_ms;    /* 5,000 */
+    bool retry_unknown;       /* also when a message may have got in: it may then be there twice */
+    fila_report_fn on_report; /* NULL: nobody is told */
+    void *user;
+} fila_producer_options;
+
+#define FILA_PRODUCER_OPTIONS_INIT                                                                \
+    {                                                                                             \
+        sizeof(fila_producer_options), 10000, 64u << 20, 64, 5, 64, 30000, 100, 5000, false, 0, 0 \
+    }
+
+/* Buffers messages and publishes them over `client`, many at once. Messages of one producer go out
+ * in the order in which they were sent, unless one fails and is sent again. Errors:
+ * FILA_INVALID_ARGUMENT (option), FILA_CLOSED, FILA_NO_MEMORY. Thread: any. */
+FILA_EXPORT FILA_NODISCARD fila_status fila_producer_open(
+    fila_client *client,
+    const fila_producer_options *options,
+    fila_producer **ret_producer,
+    fila_error *reterr);
+
+/* Takes a message, which is copied. Never blocks. Reported exactly once, if and only if this is
+ * FILA_OK. Errors: FILA_OVERLOADED (the buffer is full: wait for reports), else as fila_call_start.
+ * Thread: any. */
+FILA_EXPORT FILA_NODISCARD fila_status fila_producer_send(
+    fila_producer *producer,
+    fila_view queue,
+    const fila_header *headers,
+    size_t header_count,
+    fila_view payload,
+    void *token,
+    fila_error *reterr);
+
+/* Sends what waits for company, and waits up to timeout_ms (-1 = for ever) until all that was taken
+ * before is reported. FILA_TIMEOUT. Thread: any but the client's own. */
+FILA_EXPORT FILA_NODISCARD fila_status
+fila_producer_flush(fila_producer *producer, int timeout_ms, fila_error *reterr);
+
+/* Takes no more; what is not on its way is reported FILA_CANCELLED (flush first to have it sent).
+ * Never blocks; may be repeated. Thread: any. */
+FILA_EXPORT void fila_producer_close(fila_producer *producer);
+
+/* Closes and frees; waits for the last report, unless called on the client's own thread. May come
+ * after fila_client_free. Takes NULL. Thread: any. */
+FILA_EXPORT void fila_producer_free(fila_producer *producer);
+
+/* ---- Several brokers
+ * ---------------------------------------------------------------------------------------------
+ */
+
+/* Which of several brokers to talk to: remembers which failed, pauses between attempts, follows a
+ * leader's address. It opens nothing itself. One thread at a time; times are milliseconds of any
+ * clock that does not jump. */
+typedef struct fila_endpoints fila_endpoints;
+
+/* `urls` are copied, in order of preference. Pauses of a failing one as fila_backoff has them, half
+ * of each random; `seed` as there. Errors: FILA_INVALID_ARGUMENT (none, or an empty one),
+ * FILA_NO_MEMORY. */
+FILA_EXPORT FILA_NODISCARD fila_status fila_endpoints_new(
+    const char *const *urls,
+    size_t count,
+    uint32_t first_ms,
+    uint32_t max_ms,
+    uint64_t seed,
+    fila_endpoints **ret_endpoints,
+    fila_error *reterr);
+FILA_EXPORT void fila_endpoints_free(fila_endpoints *endpoints); /* takes NULL */
+
+/* The one to try next, and after how many milliseconds: a leader that was named, else the one that
+ * last worked, else the next in turn that has not failed lately, else the one whose pause is over
+ * first. Lives until the next call here. */
+FILA_EXPORT const char *fila_endpoints_pick(
+    fila_endpoints *endpoints,
+    int64_t now_ms,
+    uint32_t *ret_wait_ms);
+
+/* What became of trying `url`. */
+FILA_EXPORT void fila_endpoints_worked(fila_endpoints *endpoints, const char *url);
+FILA_EXPORT void fila_endpoints_failed(fila_endpoints *endpoints, const char *url, int64_t now_ms);
+
+/* `from_url` answered FILA_NOT_LEADER with fila_error.leader. True: the next pick is the leader.
+ * False: the address is none, or is that of `from_url`, or it is the fourth in a row without
+ * success (contract I21): go on as after a failure. */
+FILA_EXPORT bool fila_endpoints_redirect(
+    fila_endpoints *endpoints,
+    const char *from_url,
+    const char *leader);
 
 #ifdef __cplusplus
 }
