@@ -74,7 +74,7 @@ static void unref(fila_producer *p)
     if (atomic_fetch_sub(&p->refs, 1) == 1) {
         (void)pthread_cond_destroy(&p->changed);
         (void)pthread_mutex_destroy(&p->lock);
-        free(p);
+        free(p); /* NOLINT(clang-analyzer-unix.Malloc): it does not follow the count */
     }
 }
 

@@ -324,6 +324,7 @@ int main(int argc, char **argv)
     fila_broker_free(place.broker);
     (void)printf(
         "%s: %lu rounds, %u calls, %u consumers, %u messages, %u published\n", kind, rounds,
-        atomic_load(&sum.started), atomic_load(&sum.opened), atomic_load(&sum.messages));
+        atomic_load(&sum.started), atomic_load(&sum.opened), atomic_load(&sum.messages),
+        atomic_load(&sum.sent));
     return atomic_load(&sum.messages) ? 0 : 1;
 }
