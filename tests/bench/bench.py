@@ -107,7 +107,7 @@ class Kind:
         if not self.handler:
             return [self.opts.bare, "address=" + address, "messages=%d" % messages, "warm=0",
                     "in_flight=%d" % IN_FLIGHT, "window=%d" % WINDOW]
-        path = os.path.join(self.opts.work, self.name.replace(" ", "-") + ".cfg")
+        path = os.path.join(self.opts.work, re.sub(r"\W+", "-", self.name) + ".cfg")
         with open(path, "w") as f:
             f.write(CONFIG % {"address": address, "handler": self.handler, "concurrency": self.concurrency,
                               "prefetch": IN_FLIGHT})
