@@ -9,45 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* ---- The thread ---- */
-
-static void on_down(void *owner, bool ok)
-{
-    struct fb_server *server = owner;
-    (void)ok;
-    server->down = true;
-}
-
-static void post_all(struct fb_server *server)
-{
-    for (unsigned kind = 0; kind < SERVER_KINDS; kind++) {
-        server_post(server, kind);
-    }
-}
-
-/* Serves until it was stopped and all slots are back. */
-static void *serve(void *arg)
-{
-    struct fb_server *server = arg;
-    bool closing = false;
-    server->self = pthread_self();
-    post_all(server);
-    for (;;) {
-        grpc_event event =
-            grpc_completion_queue_next(server->queue, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
-        if (event.type == GRPC_QUEUE_SHUTDOWN) {
-            return NULL;
-        }
-        struct server_event *what = event.tag;
-        what->run(what->owner, event.success);
-        server_run_ready(server);
-        if (server->down && server->slots == 0 && !closing) {
-            closing = true;
-            grpc_completion_queue_shutdown(server->queue);
-        }
-    }
-}
-
 /* ---- Start ---- */
 
 /* What requests may take in gRPC's buffers before this side sees them: without it one client that
@@ -158,6 +119,7 @@ static void free_memory(struct fb_server *server)
     }
     free(server->joined);
     server_inbox_fini(server);
+    server_threads_fini(server);
     free(server);
 }
 
@@ -172,9 +134,7 @@ static fila_status start(struct fb_server *server, const char *address, fila_err
     fila_status status = open_grpc(server, address, reterr);
     if (status == FILA_OK) {
         grpc_server_start(server->grpc);
-        if (pthread_create(&server->thread, NULL, serve, server)) {
-            status = fila_fail(reterr, FILA_NO_MEMORY, "cannot start a thread");
-        }
+        status = server_start_threads(server, reterr);
     }
     if (status) {
         abandon(server);
@@ -196,7 +156,7 @@ fila_status fb_server_start(
         return fila_fail(reterr, FILA_NO_MEMORY, "no memory for a server");
     }
     server->broker = broker;
-    server->on_down = (struct server_event){on_down, server};
+    server_threads_init(server);
     server->last_ready = &server->first_ready;
     fila_status status = start(server, address, reterr);
     if (status) {
@@ -228,7 +188,7 @@ void fb_server_free(struct fb_server *server)
         return;
     }
     fb_server_stop(server);
-    pthread_join(server->thread, NULL);
+    server_join_threads(server);
     close_grpc(server);
     grpc_shutdown();
     free_memory(server);

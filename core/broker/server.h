@@ -9,10 +9,12 @@
  *
  * Bounds. Over SERVER_MAX_CALLS unanswered calls or SERVER_MAX_STREAMS streams the next is answered
  * with FILA_OVERLOADED; while SERVER_MAX_REFUSALS of these answers are not taken, more calls are
- * reset. gRPC reads on as long as bytes come, before this side sees the first call of them, at
- * about 10 KiB a call: therefore clients are told a limit of concurrent streams, which a Fila
- * server does not tell (contract A4.8). It lies above SERVER_MAX_CALLS, so only those who would be
- * refused anyway can meet it.
+ * reset. But gRPC reads a connection on and on while bytes come, at about 10 KiB a call, before the
+ * thread that polls gets back with the first of them. Hence two more measures. Clients are told a
+ * limit of concurrent streams, which a Fila server does not tell (contract A4.8); it lies above
+ * SERVER_MAX_CALLS, so only those who would be refused anyway meet it. And a second thread, the
+ * relief, looks five times a second whether events wait while the first is away, and handles them
+ * until it is back: that bounds what clients can pile up who keep to nothing.
  *
  * Operation. Slots wait in gRPC for calls to come, some for each method and some for names that
  * nobody registered. A unary call is decoded and handed to fb_call; its answer, encoded where it is
@@ -20,11 +22,13 @@
  * Consume call becomes a server_stream: one message on its way at most, one more taken ahead, which
  * tells whether the one before it may wait in gRPC's buffer (it may: the next write flushes both).
  *
- * Safety. Slots and streams belong to the server's thread. Two things may happen on another: a
- * late answer and a consumer's `ready`. They put the slot into the inbox and, if it was empty, post
- * an event by starting an empty batch on that very call: gRPC's C API has no alarms, a batch
- * without operations ends at once on any thread, and the call is certain to be alive, because the
- * server takes nothing out of the inbox meanwhile (the same lock) and lets go of no call before.
+ * Safety. Events are handled with the turn, a lock that the relief contends for only when it is
+ * needed; slots and streams are touched by whoever has it. Two things may happen without it: a late
+ * answer and a consumer's `ready`. They put the slot into the inbox and, if it was empty, post an
+ * event by starting an empty batch on that very call: gRPC's C API has no alarms, a batch without
+ * operations ends at once on any thread, and the call is certain to be alive, because nothing is
+ * taken out of the inbox meanwhile (the same lock) and no call is let go before. A payload that
+ * gRPC shares is released on any thread, and at the end of the server perhaps a moment after it.
  */
 #ifndef FILA_BROKER_SERVER_H
 #define FILA_BROKER_SERVER_H
@@ -93,13 +97,22 @@ struct fb_server {
     pthread_t thread;
     uint16_t port;
     atomic_bool stopping;
+    atomic_uint turns;       /* events that `thread` has handled */
+    _Atomic(pthread_t) self; /* who has the turn, or had it last */
 
-    /* The server's thread only. */
-    pthread_t self;
+    struct {
+        pthread_t thread;
+        pthread_mutex_t lock;
+        pthread_cond_t wake;
+        bool over;
+        atomic_uint check_ms; /* how long `thread` may be away: 200; below 1,000 */
+    } relief;
+
+    pthread_mutex_t turn; /* guards all below but the inbox */
     struct server_call *pool;
     size_t pooled;
-    size_t slots; /* outside the pool */
-    size_t posted[SERVER_KINDS];
+    size_t slots;                /* outside the pool */
+    size_t posted[SERVER_KINDS]; /* slots that wait for a call */
     size_t calls;
     size_t streams;
     size_t refusals;
@@ -107,7 +120,8 @@ struct fb_server {
     struct server_stream **last_ready;
     uint8_t *joined; /* a request that came in several slices */
     size_t joined_size;
-    bool down; /* gRPC has let go of all connections */
+    bool down;    /* gRPC has let go of all connections */
+    bool closing; /* the queue is shut down */
     struct server_event on_down;
     struct server_event on_wake; /* the inbox has something */
 
@@ -118,12 +132,22 @@ struct fb_server {
     } inbox;
 };
 
-static inline bool server_is_self(const struct fb_server *server)
+static inline bool server_is_self(struct fb_server *server)
 {
-    return pthread_equal(pthread_self(), server->self);
+    return pthread_equal(pthread_self(), atomic_load_explicit(&server->self, memory_order_relaxed));
 }
 
-/* ---- server_call.c: slots and answers. Thread: the server's, unless said. ---- */
+/* ---- server_thread.c ---- */
+
+void server_threads_init(struct fb_server *server);
+void server_threads_fini(struct fb_server *server);
+FILA_NODISCARD fila_status server_start_threads(struct fb_server *server, fila_error *reterr);
+/* Waits for the end of a server that was stopped. */
+void server_join_threads(struct fb_server *server);
+/* Handles events until a server that was stopped is over. */
+void server_serve_events(struct fb_server *server);
+
+/* ---- server_call.c: slots and answers. Locks: the turn, from here on, unless said. ---- */
 
 /* Registers the methods of contract A1 with a server that has not started. */
 void server_register(struct fb_server *server);
@@ -132,7 +156,7 @@ void server_post(struct fb_server *server, unsigned kind);
 /* Takes back a slot whose call is over. */
 void server_call_release(struct server_call *call);
 /* Encodes an answer; `reply` is read if `error` has code FILA_OK, and may be NULL (a stream's end).
- * Thread: any. */
+ * Thread: any. Locks: none. */
 void server_answer_set(
     struct server_answer *answer,
     const fila_reply *reply,
@@ -166,7 +190,7 @@ void server_run_ready(struct fb_server *server);
 
 bool server_inbox_init(struct fb_server *server);
 void server_inbox_fini(struct fb_server *server);
-/* Thread: any but the server's. */
+/* Locks: not the turn. */
 void server_inbox_put(struct server_call *call);
 /* Whether the slot is still in there, and therefore cannot be released: its turn will come. */
 bool server_inbox_holds(struct server_call *call);

@@ -8,7 +8,7 @@
 /* Payloads up to this size are copied behind their head: that costs less than a slice of their
  * own. */
 enum {
-    COPY_LIMIT = 8192
+    COPY_LIMIT = 4096
 };
 
 struct server_stream {

@@ -209,7 +209,7 @@ struct raw_call *raw_start_request(struct raw_client *client, const fila_request
     fila_request_write(request, bytes);
     struct raw_call *call = raw_start(
         client, fila_call_path(request->call), bytes, len,
-        request->timeout_ms ? (int)request->timeout_ms : 20000);
+        request->timeout_ms ? (int)request->timeout_ms : 60000);
     free(bytes);
     return call;
 }

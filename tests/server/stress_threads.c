@@ -6,6 +6,7 @@
  * in order, and the stand-in broker gets everything back. Meant for ThreadSanitizer.
  */
 #include "base/error.h"
+#include "broker/server.h"
 #include "server/rig.h"
 
 #include <pthread.h>
@@ -149,6 +150,8 @@ static void one_round(uint64_t seed)
     atomic_store(&stop, false);
     atomic_store(&stopping, false);
     rig = rig_open();
+    atomic_store(
+        &rig.server->relief.check_ms, seed % 3 ? 1 : 200); /* both threads at work, or one */
     for (uintptr_t i = 0; i < CALLERS; i++) {
         pthread_create(&threads[count++], NULL, call_on, (void *)(seed * 10 + i));
     }

@@ -42,16 +42,23 @@ static void check_served_in_the_end(struct rig *rig)
     cr_expect(eq(int, code, 0));
 }
 
+#if defined(__SANITIZE_ADDRESS__)
+#    define SANITIZED true
+#elif defined(__has_feature)
+#    if __has_feature(address_sanitizer)
+#        define SANITIZED true
+#    endif
+#endif
+#ifndef SANITIZED
+#    define SANITIZED false
+#endif
+
 /* Resident memory of this process in MiB; 0 under sanitizers, whose memory says nothing. */
 static long resident(void)
 {
-#if defined(__SANITIZE_ADDRESS__)
-    return 0;
-#elif defined(__has_feature)
-#    if __has_feature(address_sanitizer)
-    return 0;
-#    endif
-#endif
+    if (SANITIZED) {
+        return 0;
+    }
     long pages = 0;
     FILE *file = fopen("/proc/self/statm", "r");
     cr_assert(ne(ptr, file, NULL));
@@ -240,12 +247,48 @@ Test(server_abuse, a_flood_of_streams_is_bounded)
     int fd = connect_and_agree(&rig);
     uint32_t sent = flood(fd, CONSUME, "\x0a\x01q", 100000);
     cr_expect(ge(u32, sent, 11000));
-    check_served(&rig);
     cr_expect(le(sz, fake_consumers(rig.fake), 10000));
     cr_expect(lt(long, resident() - before, 300));
     (void)close(fd);
     cr_expect(fake_wait_consumers(rig.fake, 0));
+    check_served(&rig);
     rig_close(&rig);
+}
+
+/* A client that acknowledges no settings, minds no window and reads nothing. */
+static void flood_blindly(const char *path, const char *message, bool reset)
+{
+    struct rig rig = rig_open();
+    check_served(&rig);
+    long before = resident();
+    int fd = h2_connect(fb_server_port(rig.server));
+    struct pollfd writable = {.fd = fd, .events = POLLOUT};
+    uint32_t count = SANITIZED ? 10000 : 50000;
+    for (uint32_t i = 0; i < count && poll(&writable, 1, 5000) == 1; i++) {
+        if (!h2_request(fd, 2 * i + 1, path, message, strlen(message)) ||
+            (reset && !h2_write(fd, H2_RST, 0, 2 * i + 1, "\0\0\0\x08", 4))) {
+            break;
+        }
+    }
+    cr_expect(lt(long, resident() - before, 300));
+    (void)close(fd);
+    check_served_in_the_end(&rig);
+    rig_close(&rig);
+}
+
+Test(server_abuse, a_blind_flood_of_calls_is_bounded)
+{
+    flood_blindly(ENQUEUE, "\x0a\x04held", false);
+}
+
+Test(server_abuse, a_blind_flood_of_streams_is_bounded)
+{
+    flood_blindly(CONSUME, "\x0a\x01q", false);
+}
+
+Test(server_abuse, a_blind_flood_of_cancelled_calls_is_bounded)
+{
+    flood_blindly(ENQUEUE, "\x0a\x01q", true);
 }
 
 /* Each request is cancelled as soon as it is out, which no limit of open calls sees. */

@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: AGPL-3.0-or-later */
+#include "base/error.h"
+#include "server.h"
+
+#include <errno.h>
+#include <time.h>
+
+enum {
+    CHECK_MS = 200
+}; /* how long the thread may be away before the relief looks after it */
+
+static void on_down(void *owner, bool ok)
+{
+    struct fb_server *server = owner;
+    (void)ok;
+    server->down = true;
+}
+
+/* Handles one event, with the turn. */
+static void handle(struct fb_server *server, const grpc_event *event)
+{
+    struct server_event *what = event->tag;
+    what->run(what->owner, event->success);
+    server_run_ready(server);
+    if (server->down && server->slots == 0 && !server->closing) {
+        server->closing = true;
+        grpc_completion_queue_shutdown(server->queue);
+    }
+}
+
+static void take_turn(struct fb_server *server)
+{
+    pthread_mutex_lock(&server->turn);
+    atomic_store_explicit(&server->self, pthread_self(), memory_order_relaxed);
+}
+
+void server_serve_events(struct fb_server *server)
+{
+    for (;;) {
+        grpc_event event =
+            grpc_completion_queue_next(server->queue, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
+        if (event.type == GRPC_QUEUE_SHUTDOWN) {
+            return;
+        }
+        take_turn(server);
+        handle(server, &event);
+        atomic_fetch_add_explicit(&server->turns, 1, memory_order_relaxed);
+        pthread_mutex_unlock(&server->turn);
+    }
+}
+
+static void *serve(void *arg)
+{
+    struct fb_server *server = arg;
+    take_turn(server);
+    for (unsigned kind = 0; kind < SERVER_KINDS; kind++) {
+        server_post(server, kind);
+    }
+    pthread_mutex_unlock(&server->turn);
+    server_serve_events(server);
+    return NULL;
+}
+
+/* ---- The relief ---- */
+
+/* Serves what is there while the thread does not come back; false once the queue is shut down. */
+static bool relieve(struct fb_server *server, unsigned turns)
+{
+    while (atomic_load_explicit(&server->turns, memory_order_relaxed) == turns) {
+        grpc_event event =
+            grpc_completion_queue_next(server->queue, gpr_inf_past(GPR_CLOCK_MONOTONIC), NULL);
+        if (event.type != GRPC_OP_COMPLETE) {
+            return event.type == GRPC_QUEUE_TIMEOUT;
+        }
+        take_turn(server);
+        handle(server, &event);
+        pthread_mutex_unlock(&server->turn);
+    }
+    return true;
+}
+
+/* Sleeps; true if the server has ended meanwhile. */
+static bool rest(struct fb_server *server)
+{
+    struct timespec until;
+    int late = 0;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += atomic_load(&server->relief.check_ms) * 1000000L;
+    until.tv_sec += until.tv_nsec / 1000000000L;
+    until.tv_nsec %= 1000000000L;
+    pthread_mutex_lock(&server->relief.lock);
+    while (!server->relief.over && late != ETIMEDOUT) {
+        late = pthread_cond_timedwait(&server->relief.wake, &server->relief.lock, &until);
+    }
+    bool over = server->relief.over;
+    pthread_mutex_unlock(&server->relief.lock);
+    return over;
+}
+
+static void *stand_by(void *arg)
+{
+    struct fb_server *server = arg;
+    unsigned seen = 0;
+    while (!rest(server)) {
+        unsigned turns = atomic_load_explicit(&server->turns, memory_order_relaxed);
+        if (turns == seen && !relieve(server, turns)) {
+            break;
+        }
+        seen = turns;
+    }
+    return NULL;
+}
+
+/* ---- Their life ---- */
+
+void server_threads_init(struct fb_server *server)
+{
+    pthread_condattr_t monotonic;
+    server->on_down = (struct server_event){on_down, server};
+    atomic_init(&server->relief.check_ms, 200);
+    pthread_mutex_init(&server->turn, NULL);
+    pthread_mutex_init(&server->relief.lock, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&server->relief.wake, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+}
+
+void server_threads_fini(struct fb_server *server)
+{
+    pthread_cond_destroy(&server->relief.wake);
+    pthread_mutex_destroy(&server->relief.lock);
+    pthread_mutex_destroy(&server->turn);
+}
+
+static void end_relief(struct fb_server *server)
+{
+    pthread_mutex_lock(&server->relief.lock);
+    server->relief.over = true;
+    pthread_cond_signal(&server->relief.wake);
+    pthread_mutex_unlock(&server->relief.lock);
+    pthread_join(server->relief.thread, NULL);
+}
+
+fila_status server_start_threads(struct fb_server *server, fila_error *reterr)
+{
+    if (pthread_create(&server->relief.thread, NULL, stand_by, server)) {
+        return fila_fail(reterr, FILA_NO_MEMORY, "cannot start a thread");
+    }
+    if (pthread_create(&server->thread, NULL, serve, server)) {
+        end_relief(server);
+        return fila_fail(reterr, FILA_NO_MEMORY, "cannot start a thread");
+    }
+    (void)pthread_setname_np(server->thread, "fila-server");
+    (void)pthread_setname_np(server->relief.thread, "fila-relief");
+    return FILA_OK;
+}
+
+void server_join_threads(struct fb_server *server)
+{
+    pthread_join(server->thread, NULL);
+    end_relief(server);
+}
