@@ -160,7 +160,7 @@ def broker_restart_is_survived(bench):
     bench.create_queue("work")
     worker = bench.start_ready(exec_config(bench, keep_payload(bench)))
     bench.enqueue_lines("work", ["before"])
-    bench.wait_files("done", 1)
+    worker.wait_event("MESSAGE-DONE")
     mark = worker.mark()
     broker.kill()
     worker.wait_event("STREAM-END", since=mark)
