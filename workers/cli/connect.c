@@ -90,17 +90,17 @@ static char *read_key_file(const char *path)
     return text;
 }
 
-/* The key as the worker takes it: a config already has what the environment says. *ret_key may point
- * into the config, the environment, or *ret_owned. */
+/* The key as the worker takes it: a config already has what the environment says. *ret_key may
+ * point into the config, the environment, or *ret_owned. */
 static int find_key(
     const char *verb,
     const struct fw_config *config,
     const char **ret_key,
     char **ret_owned)
 {
-    const char *own = getenv("FILA_WORKER_API_KEY");
-    const char *common = getenv("FILA_API_KEY");
-    const char *path = getenv("FILA_API_KEY_FILE");
+    const char *own = getenv("FILA_WORKER_API_KEY"); /* NOLINT(concurrency-mt-unsafe): at start */
+    const char *common = getenv("FILA_API_KEY");     /* NOLINT(concurrency-mt-unsafe): at start */
+    const char *path = getenv("FILA_API_KEY_FILE");  /* NOLINT(concurrency-mt-unsafe): at start */
     if (config || own || (common && *common)) {
         *ret_key = config ? config->api_key : own ? own : common;
         return 0;
@@ -199,7 +199,8 @@ int fw_cli_connect(const char *verb, const struct fw_cli_target *target, fila_cl
     const char *key = NULL;
     char *owned = NULL;
     struct fw_config *config = NULL;
-    const char *variable = getenv("FILA_WORKER_BROKER");
+    const char *variable =
+        getenv("FILA_WORKER_BROKER"); /* NOLINT(concurrency-mt-unsafe): at start */
     const char *broker = target->broker ? target->broker : variable && *variable ? variable : NULL;
     int status = broker && !target->config ? 0 : load(verb, target, &config);
     if (!broker && !config) {

@@ -15,7 +15,7 @@ struct fw_dlq {
     uint64_t limit;    /* 0 = not given */
     uint64_t payload;  /* bytes to show */
     bool json;
-    uint32_t consumers; /* of the dead-letter queue, when fw_dlq_waiting asked: ours not among them */
+    uint32_t consumers; /* of the dead-letter queue when fw_dlq_waiting asked, so without ours */
 };
 
 /* Each returns the exit status. */
@@ -27,8 +27,8 @@ int fw_dlq_redrive(struct fw_dlq *dlq);
  * told. */
 int fw_dlq_waiting(struct fw_dlq *dlq, uint64_t *ret_count);
 
-/* Closes our consumer, and waits (2 s at most) until the broker has noticed: what is put back before
- * that would be leased to it again. */
+/* Closes our consumer, and waits (2 s at most) until the broker has noticed: what is put back
+ * before that would be leased to it again. */
 void fw_dlq_let_go(struct fw_dlq *dlq, fila_consumer *consumer);
 
 #endif

@@ -21,8 +21,8 @@ enum {
     WAIT_MS = 2000
 };
 
-/* Moved by the broker itself. Held until our consumer is gone: nacked at once it would be read again
- * and again, and what is leased the broker's Redrive passes over. */
+/* Moved by the broker itself. Held until our consumer is gone: nacked at once it would be read
+ * again and again, and what is leased the broker's Redrive passes over. */
 struct foreign {
     UT_hash_handle hh; /* by id: the first bytes of `text`, before the queue */
     size_t id_len;
@@ -177,12 +177,12 @@ static int put_back_foreign(struct redrive *r)
 
 static void free_foreign(struct redrive *r)
 {
-    struct foreign *f = NULL;
-    struct foreign *next = NULL;
-    HASH_ITER(hh, r->foreign, f, next)
-    {
-        HASH_DEL(r->foreign, f);
+    struct foreign *f = r->foreign;
+    HASH_CLEAR(hh, r->foreign); /* the table; the elements still chain */
+    while (f) {
+        struct foreign *next = f->hh.next;
         free(f);
+        f = next;
     }
 }
 
@@ -192,8 +192,7 @@ static int broker_redrive(struct redrive *r)
     fila_error error = FILA_ERROR_INIT;
     fila_request request = {
         .call = FILA_CALL_REDRIVE,
-        .as.redrive =
-            {.dlq_queue = fila_view_of(r->dlq->name), .count = HASH_COUNT(r->foreign)},
+        .as.redrive = {.dlq_queue = fila_view_of(r->dlq->name), .count = HASH_COUNT(r->foreign)},
     };
     if (fila_call_wait(r->dlq->client, &request, &reply, &error) != FILA_OK) {
         return fw_cli_call_failed("dlq", r->dlq->name, &error);

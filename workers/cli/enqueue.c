@@ -201,7 +201,12 @@ static int unreadable(const char *path)
     return fw_cli_fail("enqueue", FW_EXIT_PLUGIN, "%s: cannot be read to its end", path);
 }
 
-static int send_lines(struct sender *s, FILE *in, const char *path, const char *name, bool *ret_go_on)
+static int send_lines(
+    struct sender *s,
+    FILE *in,
+    const char *path,
+    const char *name,
+    bool *ret_go_on)
 {
     char *line = NULL;
     size_t size = 0;
@@ -224,7 +229,12 @@ static int send_lines(struct sender *s, FILE *in, const char *path, const char *
 
 /* Nothing is sent of a file that cannot be read to its end: half a message is none. 0, or the exit
  * status. */
-static int send_whole(struct sender *s, FILE *in, const char *path, const char *name, bool *ret_go_on)
+static int send_whole(
+    struct sender *s,
+    FILE *in,
+    const char *path,
+    const char *name,
+    bool *ret_go_on)
 {
     char *data = NULL;
     size_t used = 0;

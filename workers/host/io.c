@@ -37,7 +37,7 @@ struct fw_io {
     struct fw_queue *queues;
     size_t url; /* index of the broker in use */
     bool stopping;
-    bool paused; /* holds for queues added later too */
+    bool paused;    /* holds for queues added later too */
     bool fail_over; /* every stream is down: try the next URL */
 
     struct {
@@ -212,8 +212,8 @@ static void read_mail(struct fw_io *io)
         m = next;
     }
     if (asked) {
-        /* Results that came after this turn's look, but before the question: who asks may free their
-         * queue as soon as it is answered. */
+        /* Results that came after this turn's look, but before the question: who asks may free
+         * their queue as soon as it is answered. */
         take_results(io);
         (void)pthread_mutex_lock(&io->locked.lock);
         io->locked.syncs_done = asked;

@@ -129,7 +129,7 @@ bool fw_precheck(
     int pipe_fd[2];
     int status = -1;
     if (pipe2(pipe_fd, O_CLOEXEC)) {
-        (void)snprintf(ret_why, size, "cannot check the file: %s", strerror(errno));
+        (void)snprintf(ret_why, size, "cannot check the file: %s", strerrordesc_np(errno));
         return false;
     }
     char **argv = command_line(path, overrides);

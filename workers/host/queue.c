@@ -38,10 +38,11 @@ static void on_opened(void *user, int64_t now)
         pipe.round_trip = q->best_round_trip;
     }
     slot->was_open = true;
+    slot->opens++;
     fw_delivery_stream_open(q->engine, fw_queue_clock(q, now), slot->index, &pipe);
     FW_LOG(
         FW_EVENT_STREAM_OPEN, "the stream is open", fw_str("queue", q->config->queue),
-        fw_str("broker", q->broker), fw_int("stream", slot->index), fw_int("opens", ++slot->opens));
+        fw_str("broker", q->broker), fw_int("stream", slot->index), fw_int("opens", slot->opens));
     q->events->stream_up(q->user, q);
     fw_queue_look(q);
 }

@@ -362,7 +362,9 @@ static void reload_refused(const char *why)
 
 static bool same_brokers(const struct fw_config *a, const struct fw_config *b)
 {
-    bool same = a->broker_count == b->broker_count && strcmp(a->api_key, b->api_key) == 0;
+    bool same = a->broker_count == b->broker_count && strcmp(a->api_key, b->api_key) == 0 &&
+                strcmp(a->tls_ca, b->tls_ca) == 0 && strcmp(a->tls_cert, b->tls_cert) == 0 &&
+                strcmp(a->tls_key, b->tls_key) == 0;
     for (size_t i = 0; same && i < a->broker_count; i++) {
         same = strcmp(a->brokers[i], b->brokers[i]) == 0;
     }
@@ -374,7 +376,7 @@ static void use_config(struct host *h, struct fw_config_ref *ref)
     struct fw_reload_result result = {0};
     int64_t deadline = fila_now() + ref->config->drain_timeout;
     if (!same_brokers(h->first_config->config, ref->config)) {
-        reload_refused("broker and api_key cannot change while running: restart the worker");
+        reload_refused("broker, api_key and tls cannot change while running: restart the worker");
     } else if (!fw_served_reload(&h->served, h->io, ref, h->broker != NULL, deadline, &result)) {
         reload_refused("a handler cannot be loaded: see the line before this one");
     } else {
