@@ -276,6 +276,15 @@ static void on_probed(void *user, bool healthy)
     q->done->wake(q->done->user);
 }
 
+static void submit(struct fw_queue *q)
+{
+    if (q->runs) {
+        fw_executor_submit(q->executor, q->runs);
+        q->runs = NULL;
+    }
+    q->runs_end = &q->runs;
+}
+
 static void carry_out(struct fw_queue *q, const struct fw_command *c)
 {
     switch (c->kind) {
@@ -283,6 +292,7 @@ static void carry_out(struct fw_queue *q, const struct fw_command *c)
         run(q, c);
         break;
     case FW_COMMAND_CANCEL:
+        submit(q); /* it may be among them, and a submission forgets an earlier cancel */
         q->cut_off = q->cut_off || q->drain_deadline != 0;
         fw_executor_cancel(q->executor, &((struct fw_item *)c->user)->job);
         break;
@@ -323,15 +333,6 @@ static void carry_out(struct fw_queue *q, const struct fw_command *c)
         cancel_streams(q);
         break;
     }
-}
-
-static void submit(struct fw_queue *q)
-{
-    if (q->runs) {
-        fw_executor_submit(q->executor, q->runs);
-        q->runs = NULL;
-    }
-    q->runs_end = &q->runs;
 }
 
 void fw_queue_pump(struct fw_queue *q)
