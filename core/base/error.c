@@ -24,7 +24,7 @@ static const struct status_row ROWS[FILA_STATUS_COUNT] = {
     [FILA_OVERLOADED] = {"overloaded", 8, true, false},
     [FILA_TOO_LARGE] = {"too large", 11, false, false},
     [FILA_NOT_LEADER] = {"not the leader", 14, true, false},
-    [FILA_UNAVAILABLE] = {"unavailable", 14, true, true},
+    [FILA_BROKER_UNAVAILABLE] = {"unavailable", 14, true, true},
     [FILA_TIMEOUT] = {"timeout", 4, true, true},
     [FILA_CANCELLED] = {"cancelled", 1, false, true},
     [FILA_UNIMPLEMENTED] = {"unimplemented", 12, false, false},
@@ -117,7 +117,7 @@ static fila_status meaning(fila_call call, int wire_code)
     case 12:
         return FILA_UNIMPLEMENTED;
     case 14:
-        return FILA_UNAVAILABLE;
+        return FILA_BROKER_UNAVAILABLE;
     case 16:
         return FILA_UNAUTHENTICATED;
     default:

@@ -68,7 +68,7 @@ static void answer_due(fila_broker *broker, int64_t now)
             fila_reply_free(parked->reply);
             parked->reply = NULL;
             (void)fb_refuse(
-                &parked->error, FILA_UNAVAILABLE, fila_view_of("the broker was closed"));
+                &parked->error, FILA_BROKER_UNAVAILABLE, fila_view_of("the broker was closed"));
         }
         fb_answer_parked(broker, parked);
         (void)pthread_mutex_lock(&broker->lock);

@@ -70,7 +70,7 @@ static fila_status listen_on(struct fb_server *server, const char *address, fila
     int port = grpc_server_add_http2_port(server->grpc, address[0] == ':' ? any : address, plain);
     grpc_server_credentials_release(plain);
     if (!port) {
-        return fila_fail(reterr, FILA_UNAVAILABLE, "cannot listen on %s", address);
+        return fila_fail(reterr, FILA_BROKER_UNAVAILABLE, "cannot listen on %s", address);
     }
     server->port = strncmp(address, "unix:", 5) == 0 ? 0 : (uint16_t)port;
     return FILA_OK;

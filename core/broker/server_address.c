@@ -13,7 +13,7 @@
 
 static fila_status refuse(fila_error *reterr, const char *address, const char *why)
 {
-    return fila_fail(reterr, FILA_UNAVAILABLE, "cannot listen on %s: %s", address, why);
+    return fila_fail(reterr, FILA_BROKER_UNAVAILABLE, "cannot listen on %s: %s", address, why);
 }
 
 /* strerror, but safe in any thread. */

@@ -434,7 +434,7 @@ static bool execute_locked(struct call *call, fb_reply_fn on_reply, void *user)
     (void)pthread_mutex_lock(&broker->lock);
     if (broker->closed) {
         call->status =
-            fb_refuse(&call->error, FILA_UNAVAILABLE, fila_view_of("the broker was closed"));
+            fb_refuse(&call->error, FILA_BROKER_UNAVAILABLE, fila_view_of("the broker was closed"));
     } else {
         parked = execute(call, on_reply, user);
         fb_settle(broker);

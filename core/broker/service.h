@@ -6,7 +6,7 @@
  *
  * Properties. A call is answered exactly once, by its callback, on any thread: inline when the
  * answer is at once, later when it waits (a delay fault; a durable store's commit). A hanging call
- * (FILA_FAULT_HANG) is answered at close, with FILA_UNAVAILABLE.
+ * (FILA_FAULT_HANG) is answered at close, with FILA_BROKER_UNAVAILABLE.
  *
  * Operation. A front end opens one consumer per Consume stream and takes messages from it when told
  * that some are there. What was taken is on its way to the client; what is leased but not taken
@@ -81,8 +81,8 @@ void fb_consumer_close(struct fb_consumer *consumer);
 
 struct fb_server;
 
-/* Listens on `address` and serves `broker` from one thread of its own. Errors: FILA_UNAVAILABLE
- * with address and cause. */
+/* Listens on `address` and serves `broker` from one thread of its own. Errors:
+ * FILA_BROKER_UNAVAILABLE with address and cause. */
 FILA_NODISCARD fila_status fb_server_start(
     fila_broker *broker,
     const char *address,

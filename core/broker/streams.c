@@ -76,7 +76,7 @@ void fb_streams_end(fila_broker *broker)
     {
         if (!consumer->ended) {
             (void)fb_refuse(
-                &consumer->end, FILA_UNAVAILABLE, fila_view_of("the broker was closed"));
+                &consumer->end, FILA_BROKER_UNAVAILABLE, fila_view_of("the broker was closed"));
             end_stream(consumer);
         }
     }
@@ -141,7 +141,7 @@ static fila_status open_locked(
     fila_fault fault = fb_faults_use(broker, FILA_CALL_CONSUME, queue);
     fila_status status;
     if (broker->closed) {
-        return fb_refuse(reterr, FILA_UNAVAILABLE, fila_view_of("the broker was closed"));
+        return fb_refuse(reterr, FILA_BROKER_UNAVAILABLE, fila_view_of("the broker was closed"));
     }
     if (fault.kind == FILA_FAULT_ERROR) {
         return fila_fail_wire(

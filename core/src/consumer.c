@@ -327,7 +327,8 @@ static fila_status end_of_stream(const fila_consumer *c, fila_error *reterr)
     fila_status code = c->locked.end.code;
     if (code == FILA_OK) {
         code = fila_fail(
-            reterr, FILA_UNAVAILABLE, "the broker ended the stream in good order: open another");
+            reterr, FILA_BROKER_UNAVAILABLE,
+            "the broker ended the stream in good order: open another");
         if (reterr) {
             reterr->outcome_unknown = false;
         }

@@ -306,7 +306,7 @@ static enum fila_settle_result settle_result(const fila_error *error)
         return FILA_SETTLE_DENIED;
     case FILA_OVERLOADED:
         return FILA_SETTLE_RETRY;
-    case FILA_UNAVAILABLE:
+    case FILA_BROKER_UNAVAILABLE:
     case FILA_TIMEOUT:
     case FILA_CLOSED:
         return error->outcome_unknown ? FILA_SETTLE_UNKNOWN : FILA_SETTLE_RETRY;

@@ -83,14 +83,15 @@ static void no_connection(const struct fg_transport *t, fila_view text, fila_err
     }
     if (contains(text, "DNS resolution failed")) {
         (void)fila_fail(
-            ret, FILA_UNAVAILABLE, "no connection to %s: the name cannot be resolved (%.*s)",
+            ret, FILA_BROKER_UNAVAILABLE, "no connection to %s: the name cannot be resolved (%.*s)",
             t->address.name, (int)cause.len, cause.data);
     } else if (meaning) {
-        (void)fila_fail(ret, FILA_UNAVAILABLE, "no connection to %s: %s", t->address.name, meaning);
+        (void)fila_fail(
+            ret, FILA_BROKER_UNAVAILABLE, "no connection to %s: %s", t->address.name, meaning);
     } else {
         (void)fila_fail(
-            ret, FILA_UNAVAILABLE, "no connection to %s: %.*s", t->address.name, (int)cause.len,
-            cause.data);
+            ret, FILA_BROKER_UNAVAILABLE, "no connection to %s: %.*s", t->address.name,
+            (int)cause.len, cause.data);
     }
     ret->wire_code = GRPC_STATUS_UNAVAILABLE;
     ret->outcome_unknown = false;
@@ -141,7 +142,7 @@ void fg_explain(
         no_connection(transport, text, ret_error);
     } else if (status == GRPC_STATUS_UNAVAILABLE && broke(text)) {
         (void)fila_fail(
-            ret_error, FILA_UNAVAILABLE, "the connection to %s broke: %.*s",
+            ret_error, FILA_BROKER_UNAVAILABLE, "the connection to %s broke: %.*s",
             transport->address.name, (int)text.len, text.data);
         ret_error->wire_code = GRPC_STATUS_UNAVAILABLE;
     } else {

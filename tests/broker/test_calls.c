@@ -328,7 +328,7 @@ Test(open, an_address_that_cannot_be_listened_on)
     fila_broker *broker;
     fila_error error;
     options.listen = "192.0.2.1:1";
-    cr_expect(eq(int, fila_broker_open(&options, &broker, &error), FILA_UNAVAILABLE));
+    cr_expect(eq(int, fila_broker_open(&options, &broker, &error), FILA_BROKER_UNAVAILABLE));
     cr_expect(ne(ptr, strstr(error.text, "192.0.2.1:1"), NULL), "%s", error.text);
 }
 

@@ -355,7 +355,7 @@ Test(embedded, a_cut_is_told_also_without_credits)
     static const struct {
         int wire_code;
         fila_status status;
-    } rows[] = {{0, FILA_OK}, {14, FILA_UNAVAILABLE}};
+    } rows[] = {{0, FILA_OK}, {14, FILA_BROKER_UNAVAILABLE}};
 
     for (size_t i = 0; i < 2; i++) {
         struct fixture f = set_up();
@@ -387,7 +387,7 @@ Test(embedded, a_closed_broker_ends_its_streams)
     cr_assert(rig_until(f.t, &w->opened, 1, LONG));
     fila_broker_close(f.broker);
     cr_assert(rig_until(f.t, &w->ended, 1, LONG));
-    cr_expect(eq(int, w->why.code, FILA_UNAVAILABLE));
+    cr_expect(eq(int, w->why.code, FILA_BROKER_UNAVAILABLE));
     cr_expect(eq(str, w->why.text, "the broker was closed"));
     tear_down(&f);
     watch_free(w);
@@ -456,7 +456,7 @@ Test(embedded, what_a_settlement_can_end_with)
         {UNKNOWN_ID, FILA_FAULT_ERROR, 7, LONG, FILA_SETTLE_DENIED, FILA_DENIED},
         {UNKNOWN_ID, FILA_FAULT_ERROR, 16, LONG, FILA_SETTLE_DENIED, FILA_UNAUTHENTICATED},
         {UNKNOWN_ID, FILA_FAULT_ERROR, 8, LONG, FILA_SETTLE_RETRY, FILA_OVERLOADED},
-        {UNKNOWN_ID, FILA_FAULT_ERROR, 14, LONG, FILA_SETTLE_UNKNOWN, FILA_UNAVAILABLE},
+        {UNKNOWN_ID, FILA_FAULT_ERROR, 14, LONG, FILA_SETTLE_UNKNOWN, FILA_BROKER_UNAVAILABLE},
         {UNKNOWN_ID, FILA_FAULT_ERROR, 13, LONG, FILA_SETTLE_UNKNOWN, FILA_INTERNAL},
         {UNKNOWN_ID, FILA_FAULT_ERROR, 1, LONG, FILA_SETTLE_UNKNOWN, FILA_TIMEOUT},
         {UNKNOWN_ID, FILA_FAULT_HANG, 0, 60, FILA_SETTLE_UNKNOWN, FILA_TIMEOUT},

@@ -61,7 +61,7 @@ Test(fault, a_lost_reply_is_answered_and_all_done)
         broker,
         (fila_fault){
             .kind = FILA_FAULT_LOSE_REPLY, .call = FILA_CALL_ENQUEUE, .count = 1, .wire_code = 14});
-    cr_expect(eq(int, ask_call(broker, &ENQUEUE, &error), FILA_UNAVAILABLE));
+    cr_expect(eq(int, ask_call(broker, &ENQUEUE, &error), FILA_BROKER_UNAVAILABLE));
     cr_expect(error.outcome_unknown);
     cr_expect(eq(u64, depth(broker), 1));
     fila_broker_free(broker);
@@ -197,7 +197,7 @@ Test(fault, a_hanging_call_is_not_done_and_answered_at_close)
     cr_expect(not(ask.done));
     fila_broker_close(broker);
     cr_assert(ask_wait(&ask, 10000));
-    cr_expect(eq(int, ask.error.code, FILA_UNAVAILABLE));
+    cr_expect(eq(int, ask.error.code, FILA_BROKER_UNAVAILABLE));
     cr_expect(eq(str, ask.error.text, "the broker was closed"));
     ask_free(&ask);
     fila_broker_free(broker);
@@ -282,7 +282,7 @@ Test(fault, a_consume_whose_answer_is_lost_strands_a_pipe)
             .kind = FILA_FAULT_LOSE_REPLY, .call = FILA_CALL_CONSUME, .count = 1, .wire_code = 14});
     cr_expect(
         eq(int, fb_consumer_open(broker, fila_view_of("q"), &events, NULL, &consumer, &error),
-           FILA_UNAVAILABLE));
+           FILA_BROKER_UNAVAILABLE));
     reader = reader_open(broker, "q");
     cr_expect(eq(int, reader_drain(reader), 200 - 129));
     reader_close(reader);
@@ -525,11 +525,11 @@ Test(close, ends_streams_and_refuses_calls)
     fill(broker, 3);
     fila_broker_close(broker);
     EXPECT_TAKE(reader, "END 14 the broker was closed");
-    cr_expect(eq(int, ask_call(broker, &ENQUEUE, &error), FILA_UNAVAILABLE));
+    cr_expect(eq(int, ask_call(broker, &ENQUEUE, &error), FILA_BROKER_UNAVAILABLE));
     cr_expect(eq(str, error.text, "the broker was closed"));
     cr_expect(
         eq(int, fb_consumer_open(broker, fila_view_of("q"), &events, NULL, &consumer, &error),
-           FILA_UNAVAILABLE));
+           FILA_BROKER_UNAVAILABLE));
     reader_close(reader);
     fila_broker_free(broker);
 }

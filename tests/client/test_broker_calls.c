@@ -298,7 +298,8 @@ Test(broker_calls, a_lost_answer_is_of_unknown_outcome, .init = setup, .fini = t
         .count = 1,
         .wire_code = 14});
     cr_expect_eq(
-        fila_enqueue(target.client, V("q"), NULL, 0, V("p"), NULL, &error), FILA_UNAVAILABLE);
+        fila_enqueue(target.client, V("q"), NULL, 0, V("p"), NULL, &error),
+        FILA_BROKER_UNAVAILABLE);
     cr_expect(error.retryable && error.outcome_unknown);
     cr_expect_eq(target_stats(&target, "q").depth, 1, "it was done");
 }
@@ -325,7 +326,7 @@ Test(broker_calls, a_closed_broker_is_unavailable, .init = setup, .fini = teardo
         return;
     }
     fila_broker_close(target.broker);
-    cr_expect_eq(fila_call_wait(target.client, &request, NULL, &error), FILA_UNAVAILABLE);
+    cr_expect_eq(fila_call_wait(target.client, &request, NULL, &error), FILA_BROKER_UNAVAILABLE);
     cr_expect(error.retryable);
     cr_expect(strlen(error.text) > 5, "%s", error.text);
 }

@@ -340,7 +340,7 @@ Test(broker_consume, a_stream_cut_in_good_order, .init = setup, .fini = teardown
     target_enqueue(&target, "q", "1");
     target_enqueue(&target, "q", "2");
     fila_message_free(target_next(consumer));
-    cr_expect_eq(fila_consumer_next(consumer, 5000, &message, &error), FILA_UNAVAILABLE);
+    cr_expect_eq(fila_consumer_next(consumer, 5000, &message, &error), FILA_BROKER_UNAVAILABLE);
     cr_expect_str_eq(error.text, "the broker ended the stream in good order: open another");
     cr_expect(error.retryable);
     fila_consumer_free(consumer);
@@ -356,7 +356,7 @@ Test(broker_consume, a_stream_cut_with_an_error, .init = setup, .fini = teardown
     fila_consumer *consumer = target_consumer(&target, "q");
     target_enqueue(&target, "q", "1");
     fila_message_free(target_next(consumer));
-    cr_expect_eq(fila_consumer_next(consumer, 5000, &message, &error), FILA_UNAVAILABLE);
+    cr_expect_eq(fila_consumer_next(consumer, 5000, &message, &error), FILA_BROKER_UNAVAILABLE);
     cr_expect_eq(error.wire_code, 14);
     fila_consumer_free(consumer);
 }
@@ -373,7 +373,7 @@ Test(broker_consume, a_closed_broker_ends_the_stream, .init = setup, .fini = tea
     target_enqueue(&target, "q", "1");
     fila_message_free(target_next(consumer));
     fila_broker_close(target.broker);
-    cr_expect_eq(fila_consumer_next(consumer, 5000, &message, &error), FILA_UNAVAILABLE);
+    cr_expect_eq(fila_consumer_next(consumer, 5000, &message, &error), FILA_BROKER_UNAVAILABLE);
     cr_expect(error.retryable);
     fila_consumer_free(consumer);
 }

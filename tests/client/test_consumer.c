@@ -296,11 +296,11 @@ Test(consumer, next_after_an_end_in_good_order, .init = setup, .fini = teardown)
     fake_end(fake, 0, FILA_OK, "");
     expect_next("m-1");
     expect_next("m-2");
-    cr_expect_eq(fila_consumer_next(consumer, -1, &message, &error), FILA_UNAVAILABLE);
+    cr_expect_eq(fila_consumer_next(consumer, -1, &message, &error), FILA_BROKER_UNAVAILABLE);
     cr_expect_str_eq(error.text, "the broker ended the stream in good order: open another");
     cr_expect(error.retryable && !error.outcome_unknown);
     expect_next_fails(
-        0, FILA_UNAVAILABLE, "the broker ended the stream in good order: open another");
+        0, FILA_BROKER_UNAVAILABLE, "the broker ended the stream in good order: open another");
 }
 
 Test(consumer, next_after_an_end_with_an_error, .init = setup, .fini = teardown)

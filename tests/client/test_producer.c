@@ -257,7 +257,7 @@ Test(producer, what_may_pass_is_sent_again, .init = setup, .fini = teardown)
     open_producer();
     send("p");
     fake_fail(fake, 0, FILA_OVERLOADED, "full");
-    fake_fail_unsent(fake, 1, FILA_UNAVAILABLE, "no connection");
+    fake_fail_unsent(fake, 1, FILA_BROKER_UNAVAILABLE, "no connection");
     answer(2, "at last");
     wait_reports(1);
     cr_expect_eq(told.errors[0].code, FILA_OK);

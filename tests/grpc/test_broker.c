@@ -225,7 +225,7 @@ Test(broker, its_end_ends_the_stream)
     fila_broker_free(s.broker);
     s.broker = NULL;
     cr_assert(rig_until(s.t, &w->ended, 1, 5000));
-    cr_expect_eq(w->why.code, FILA_UNAVAILABLE, "%d %s", w->why.code, w->why.text);
+    cr_expect_eq(w->why.code, FILA_BROKER_UNAVAILABLE, "%d %s", w->why.code, w->why.text);
     /* One may still meet the old connection's GOAWAY; the next finds nobody. */
     for (unsigned i = 0; i < 2 && a.settle.result != FILA_SETTLE_RETRY; i++) {
         ask_settle(s.t, &a, FILA_SETTLE_ACK, ID, 3000);

@@ -65,7 +65,7 @@ Test(calls, every_answer_to_an_ack_and_a_nack)
         {11, FILA_TOO_LARGE, FILA_SETTLE_DENIED},
         {12, FILA_UNIMPLEMENTED, FILA_SETTLE_DENIED},
         {13, FILA_INTERNAL, FILA_SETTLE_UNKNOWN},
-        {14, FILA_UNAVAILABLE, FILA_SETTLE_UNKNOWN},
+        {14, FILA_BROKER_UNAVAILABLE, FILA_SETTLE_UNKNOWN},
         {15, FILA_INTERNAL, FILA_SETTLE_UNKNOWN},
         {16, FILA_UNAUTHENTICATED, FILA_SETTLE_DENIED},
     };
@@ -396,7 +396,7 @@ Test(calls, without_a_connection_nothing_was_sent)
     cr_assert(rig_until(t, &a.done, 1, 5000));
     cr_assert(rig_until(t, &b.done, 1, 5000));
     cr_expect_eq(a.settle.result, FILA_SETTLE_RETRY);
-    cr_expect_eq(a.settle.error.code, FILA_UNAVAILABLE);
+    cr_expect_eq(a.settle.error.code, FILA_BROKER_UNAVAILABLE);
     cr_expect_not(a.settle.error.outcome_unknown);
     cr_expect(has(a.settle.error.text, ": Connection refused"), "%s", a.settle.error.text);
     cr_expect_not(b.publish.error.outcome_unknown);

@@ -42,11 +42,11 @@ static void expect_no_connection(const char *url, const char *cause, int within_
         (fila_now() - since) / FILA_MS < within_ms, "%lld ms",
         (long long)((fila_now() - since) / FILA_MS));
     (void)snprintf(text, sizeof text, "no connection to %s: %s", url + strlen("grpc://"), cause);
-    cr_expect_eq(w->why.code, FILA_UNAVAILABLE);
+    cr_expect_eq(w->why.code, FILA_BROKER_UNAVAILABLE);
     cr_expect_str_eq(w->why.text, text);
     cr_expect_not(w->why.outcome_unknown);
     cr_expect_eq(w->opened, 0);
-    cr_expect_eq(a.unary.error.code, FILA_UNAVAILABLE);
+    cr_expect_eq(a.unary.error.code, FILA_BROKER_UNAVAILABLE);
     cr_expect_str_eq(a.unary.error.text, text);
     cr_expect_not(a.unary.error.outcome_unknown);
     rig_close(t);
@@ -85,7 +85,7 @@ Test(peers, a_name_that_is_not_there)
     struct watch *w = calloc(1, sizeof *w);
     watch_open(t, w, 1);
     cr_assert(rig_until(t, &w->ended, 1, 30000));
-    cr_expect_eq(w->why.code, FILA_UNAVAILABLE);
+    cr_expect_eq(w->why.code, FILA_BROKER_UNAVAILABLE);
     cr_expect(
         has(w->why.text,
             "no connection to no-such-host.invalid:5555: the name cannot be resolved ("),
@@ -134,7 +134,8 @@ Test(peers, one_that_breaks_off_in_mid_protocol)
     struct watch *w = calloc(1, sizeof *w);
     watch_open(t, w, 1);
     cr_assert(rig_until(t, &w->ended, 1, 20000));
-    cr_expect(w->why.code == FILA_UNAVAILABLE || w->why.code == FILA_INTERNAL, "%s", w->why.text);
+    cr_expect(
+        w->why.code == FILA_BROKER_UNAVAILABLE || w->why.code == FILA_INTERNAL, "%s", w->why.text);
     cr_expect_gt(strlen(w->why.text), 0);
     rig_close(t);
     watch_free(w);
@@ -186,7 +187,7 @@ Test(peers, a_frozen_server_is_noticed_by_keepalive_and_deadlines)
     cr_assert(rig_until(t, &w->ended, 1, 10000));
     took = fila_now() - since;
     cr_expect(took < 4 * FILA_S, "%lld ms", (long long)(took / FILA_MS));
-    cr_expect_eq(w->why.code, FILA_UNAVAILABLE);
+    cr_expect_eq(w->why.code, FILA_BROKER_UNAVAILABLE);
     cr_expect(has(w->why.text, "broke: keepalive watchdog timeout"), "%s", w->why.text);
     cr_expect(w->why.outcome_unknown);
     end_child(&s);
@@ -212,7 +213,7 @@ Test(peers, a_killed_server_ends_the_stream_also_without_credits)
     end_child(&s);
     cr_assert(rig_until(t, &w->ended, 1, 5000));
     cr_expect_eq(w->messages, 5);
-    cr_expect_eq(w->why.code, FILA_UNAVAILABLE);
+    cr_expect_eq(w->why.code, FILA_BROKER_UNAVAILABLE);
     cr_expect(has(w->why.text, "the connection to 127.0.0.1:"), "%s", w->why.text);
     rig_close(t);
     watch_free(w);
@@ -234,7 +235,7 @@ Test(peers, an_ack_whose_connection_breaks_is_unknown)
     rig_for(t, 100);
     end_child(&s);
     cr_assert(rig_until(t, &a.done, 1, 5000));
-    cr_expect_eq(a.settle.error.code, FILA_UNAVAILABLE, "%s", a.settle.error.text);
+    cr_expect_eq(a.settle.error.code, FILA_BROKER_UNAVAILABLE, "%s", a.settle.error.text);
     cr_expect(a.settle.error.outcome_unknown);
     cr_expect_eq(a.settle.result, FILA_SETTLE_UNKNOWN);
     rig_close(t);
@@ -262,7 +263,7 @@ Test(peers, a_server_that_comes_back_on_its_port)
         w = calloc(1, sizeof *w);
         watch_open(t, w, 1);
         cr_assert(rig_until(t, &w->ended, 1, 2000));
-        cr_expect_eq(w->why.code, FILA_UNAVAILABLE);
+        cr_expect_eq(w->why.code, FILA_BROKER_UNAVAILABLE);
         refused += has(w->why.text, "Connection refused");
         watch_free(w);
     }

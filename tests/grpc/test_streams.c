@@ -233,7 +233,7 @@ Test(streams, every_end)
         {8, true, NULL, FILA_OVERLOADED, ""},
         {12, true, NULL, FILA_UNIMPLEMENTED, ""},
         {13, false, NULL, FILA_INTERNAL, ""},
-        {14, true, NULL, FILA_UNAVAILABLE, ""},
+        {14, true, NULL, FILA_BROKER_UNAVAILABLE, ""},
         {14, true, "node-2:5555", FILA_NOT_LEADER, "node-2:5555"},
         {14, false, "[fd00::2]:5555", FILA_NOT_LEADER, "[fd00::2]:5555"},
         {14, true, "0.0.0.0:5555", FILA_NOT_LEADER, ""},
@@ -278,7 +278,7 @@ Test(streams, an_answer_that_sounds_like_no_connection)
         .no_headers = true});
     watch_open(s.t, s.w, 1);
     cr_assert(rig_until(s.t, &s.w->ended, 1, 5000));
-    cr_expect_eq(s.w->why.code, FILA_UNAVAILABLE);
+    cr_expect_eq(s.w->why.code, FILA_BROKER_UNAVAILABLE);
     cr_expect(s.w->why.outcome_unknown);
     cr_expect_str_eq(s.w->why.text, "failed to connect to all addresses");
     finish(&s);

@@ -158,7 +158,7 @@ void fb_call(fila_broker *fake, const fila_request *request, fb_reply_fn on_repl
     } else if (!list) {
         answer(fake, &call, FILA_OK);
     } else if (!keep(fake, call, list)) {
-        answer(fake, &call, FILA_UNAVAILABLE);
+        answer(fake, &call, FILA_BROKER_UNAVAILABLE);
     }
 }
 
@@ -181,7 +181,7 @@ void fake_close(struct fila_broker *fake)
     pthread_mutex_lock(&fake->lock);
     fake->closed = true;
     pthread_mutex_unlock(&fake->lock);
-    fake_answer_held(fake, FILA_UNAVAILABLE);
+    fake_answer_held(fake, FILA_BROKER_UNAVAILABLE);
 }
 
 void fake_fail_with(struct fila_broker *fake, const fila_error *error)

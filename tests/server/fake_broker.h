@@ -18,9 +18,9 @@ void fake_free(struct fila_broker *fake);
 
 /* What calls and Consume of the queue "fail" are answered with. */
 void fake_fail_with(struct fila_broker *fake, const fila_error *error);
-/* Answers the calls held so far: FILA_OK, or FILA_UNAVAILABLE "closed". */
+/* Answers the calls held so far: FILA_OK, or FILA_BROKER_UNAVAILABLE "closed". */
 void fake_answer_held(struct fila_broker *fake, fila_status code);
-/* Answers them with FILA_UNAVAILABLE, and holds no more. */
+/* Answers them with FILA_BROKER_UNAVAILABLE, and holds no more. */
 void fake_close(struct fila_broker *fake);
 size_t fake_held(struct fila_broker *fake);  /* calls held now */
 size_t fake_calls(struct fila_broker *fake); /* calls answered with FILA_OK */

@@ -474,7 +474,7 @@ Test(server_broker, two_brokers_cannot_share_a_port)
     (void)snprintf(address, sizeof address, "127.0.0.1:%u", fila_broker_port(world.broker));
     (void)snprintf(text, sizeof text, "cannot listen on %s: Address already in use", address);
     options.listen = address;
-    cr_expect(eq(int, fila_broker_open(&options, &second, &error), FILA_UNAVAILABLE));
+    cr_expect(eq(int, fila_broker_open(&options, &second, &error), FILA_BROKER_UNAVAILABLE));
     cr_expect(eq(str, error.text, text));
     world_close(&world);
 }

@@ -16,7 +16,7 @@ static void check_refused(const char *address, const char *text)
 {
     struct fb_server *server;
     fila_error error;
-    cr_assert(eq(int, fb_server_start(NULL, address, &server, &error), FILA_UNAVAILABLE));
+    cr_assert(eq(int, fb_server_start(NULL, address, &server, &error), FILA_BROKER_UNAVAILABLE));
     cr_expect(eq(str, error.text, (char *)text));
 }
 

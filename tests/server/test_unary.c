@@ -223,7 +223,7 @@ Test(server_unary, a_cancelled_call_may_be_answered)
     raw_cancel(call);
     struct raw_end end = raw_finish(call);
     cr_expect(eq(int, end.code, 1));
-    fake_answer_held(rig.fake, FILA_UNAVAILABLE);
+    fake_answer_held(rig.fake, FILA_BROKER_UNAVAILABLE);
     rig_close(&rig);
 }
 
@@ -239,7 +239,7 @@ Test(server_unary, held_calls_are_answered_at_the_end)
         calls[i] = raw_start_request(rig.client, &request);
     }
     cr_assert(fake_wait_held(rig.fake, CALLS));
-    fake_answer_held(rig.fake, FILA_UNAVAILABLE);
+    fake_answer_held(rig.fake, FILA_BROKER_UNAVAILABLE);
     for (int i = 0; i < CALLS; i++) {
         check_end(raw_finish(calls[i]), 14, "closed");
     }

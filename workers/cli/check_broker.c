@@ -105,7 +105,7 @@ static void report_failure(
     const char *text = error->code == FILA_DENIED
                            ? "answers, but the API key may not list queues (admin on \"*\"), so "
                              "whether they exist is not known"
-                       : error->code == FILA_UNAVAILABLE || error->code == FILA_TIMEOUT
+                       : error->code == FILA_BROKER_UNAVAILABLE || error->code == FILA_TIMEOUT
                            ? "does not answer"
                            : "answers, but not as a broker should";
     fw_findings_add(

@@ -145,7 +145,7 @@ static bool answers(fila_client *client)
     fila_error error = FILA_ERROR_INIT;
     fila_request request = {.call = FILA_CALL_LIST_QUEUES, .timeout_ms = ANSWER_WITHIN_MS};
     return fila_call_wait(client, &request, NULL, &error) == FILA_OK ||
-           (error.code != FILA_UNAVAILABLE && error.code != FILA_TIMEOUT);
+           (error.code != FILA_BROKER_UNAVAILABLE && error.code != FILA_TIMEOUT);
 }
 
 /* The first that answers; the first of all when none does: its error is then the verb's own. */
@@ -219,7 +219,7 @@ int fw_cli_connect(const char *verb, const struct fw_cli_target *target, fila_cl
 
 int fw_cli_call_failed(const char *verb, const char *what, const fila_error *error)
 {
-    bool nobody = error->code == FILA_UNAVAILABLE || error->code == FILA_TIMEOUT;
+    bool nobody = error->code == FILA_BROKER_UNAVAILABLE || error->code == FILA_TIMEOUT;
     return fw_cli_fail(
         verb, nobody ? FW_EXIT_UNREACHABLE : FW_EXIT_FAILED, "%s: %s%s%s", what,
         fila_status_name(error->code), error->text[0] ? ": " : "", error->text);

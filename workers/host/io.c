@@ -237,7 +237,7 @@ static void stream_down(void *user, struct fw_queue *queue, const fila_error *wh
     struct fw_io *io = user;
     (void)queue;
     if (io->config->broker_count < 2 ||
-        (why->code != FILA_UNAVAILABLE && why->code != FILA_TIMEOUT)) {
+        (why->code != FILA_BROKER_UNAVAILABLE && why->code != FILA_TIMEOUT)) {
         return;
     }
     for (struct fw_queue *q = io->queues; q; q = *fw_queue_link(q)) {

@@ -233,7 +233,7 @@ static const struct notice_row NOTICES[FW_NOTICE_COUNT] = {
 static enum fw_event end_event(const struct fw_stream_slot *slot)
 {
     switch (slot->end.code) {
-    case FILA_UNAVAILABLE:
+    case FILA_BROKER_UNAVAILABLE:
     case FILA_TIMEOUT:
         return slot->was_open ? FW_EVENT_STREAM_END : FW_EVENT_BROKER_UNREACHABLE;
     case FILA_UNAUTHENTICATED:

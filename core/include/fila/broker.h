@@ -44,8 +44,8 @@ typedef struct fila_broker_options {
         sizeof(fila_broker_options), 0, 1000, 100, 10000, 0 \
     }
 
-/* Starts a broker. Errors: FILA_INVALID_ARGUMENT (option), FILA_UNAVAILABLE (cannot listen: the
- * address and why), FILA_NO_MEMORY. Thread: any. */
+/* Starts a broker. Errors: FILA_INVALID_ARGUMENT (option), FILA_BROKER_UNAVAILABLE (cannot listen:
+ * the address and why), FILA_NO_MEMORY. Thread: any. */
 FILA_EXPORT FILA_NODISCARD fila_status
 fila_broker_open(const fila_broker_options *options, fila_broker **ret_broker, fila_error *reterr);
 

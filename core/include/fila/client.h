@@ -56,17 +56,12 @@ typedef struct fila_header {
     fila_view value;
 } fila_header;
 
-/* A verdict of fila/plugin.h has this name too, and this value: a handler may include both. */
-#undef FILA_UNAVAILABLE
-
 /* What an operation of this library ends with. The meaning is by operation, not by wire code alone
  * (contract A2). */
 typedef enum fila_status {
     FILA_OK = 0,
     FILA_INVALID_ARGUMENT,  /* the request is malformed and will never work */
     FILA_QUEUE_NOT_FOUND,   /* enqueue, stats, delete, redrive: no such queue */
-    FILA_UNAVAILABLE = 3,   /* not connected, or the connection broke: whether it was done is not
-                               known. The number of the verdict of that name */
     FILA_MESSAGE_NOT_FOUND, /* ack, nack: no lease of that id (expired, settled before, or wrong
                                queue) */
     FILA_KEY_NOT_FOUND,     /* API key calls: no such key id */
@@ -75,10 +70,11 @@ typedef enum fila_status {
     FILA_UNAUTHENTICATED,   /* no API key, or a wrong, expired or revoked one */
     FILA_DENIED,            /* the API key may not do this */
     FILA_OVERLOADED,        /* the broker refused it unseen: nothing was done, ask again later */
-    FILA_TOO_LARGE,     /* over the broker's limit, or a message over this client's receive limit */
-    FILA_NOT_LEADER,    /* consume: another node serves this queue; fila_error.leader may name it */
-    FILA_TIMEOUT,       /* no answer in time: whether it was done is not known */
-    FILA_CANCELLED,     /* this side cancelled it */
+    FILA_TOO_LARGE,  /* over the broker's limit, or a message over this client's receive limit */
+    FILA_NOT_LEADER, /* consume: another node serves this queue; fila_error.leader may name it */
+    FILA_BROKER_UNAVAILABLE, /* not connected, or the connection broke: not known if it was done */
+    FILA_TIMEOUT,            /* no answer in time: whether it was done is not known */
+    FILA_CANCELLED,          /* this side cancelled it */
     FILA_UNIMPLEMENTED, /* the broker does not know this call (an older one, or no Fila broker at
                            all) */
     FILA_INTERNAL,      /* the broker failed inside */
@@ -475,8 +471,8 @@ FILA_EXPORT void fila_consumer_grant(fila_consumer *consumer, uint32_t count);
 
 /* For consumers without events: waits up to timeout_ms (-1 = for ever) for the next message,
  * granting the credit itself. FILA_TIMEOUT when none came; the stream's end otherwise,
- * FILA_UNAVAILABLE with retryable set for an end in good order. One thread at a time, and none of
- * the client's own. */
+ * FILA_BROKER_UNAVAILABLE with retryable set for an end in good order. One thread at a time, and
+ * none of the client's own. */
 FILA_EXPORT FILA_NODISCARD fila_status fila_consumer_next(
     fila_consumer *consumer,
     int timeout_ms,

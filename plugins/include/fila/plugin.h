@@ -48,13 +48,11 @@ extern "C" {
 #define FILA_PLUGIN_ABI_MINOR 0u          /* a plugin of an older minor runs on a newer host */
 
 /* What `handle` returns. Any other value is taken as FILA_RETRY, with a warning. */
-#define FILA_ACK    0 /* done */
-#define FILA_RETRY  1 /* failed; try again after the backoff, or after services->retry_after */
-#define FILA_REJECT 2 /* will never work: dead letter */
-#define FILA_DEFER  4 /* not done yet: services->complete will be called, once, from any thread */
-#ifndef FILA_CLIENT_H /* fila/client.h has this name as a status, with the same value */
-#    define FILA_UNAVAILABLE 3 /* a dependency is down: the breaker counts it, no try is burnt */
-#endif
+#define FILA_ACK         0 /* done */
+#define FILA_RETRY       1 /* failed; try again after the backoff, or after services->retry_after */
+#define FILA_REJECT      2 /* will never work: dead letter */
+#define FILA_UNAVAILABLE 3 /* a dependency is down: the breaker counts it, no try is burnt */
+#define FILA_DEFER       4 /* not done yet: services->complete will be called, once, from any thread */
 
 /* ---- Options: the host parses, checks and prints them ---- */
 
