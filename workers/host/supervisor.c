@@ -24,11 +24,6 @@ enum {
     STREAM_WINDOW = 16384
 };
 
-/* How long the count of a folded log line may wait. */
-enum {
-    LOG_TICK_MS = 1000
-};
-
 #define REQUIRE_BROKER_WITHIN (10 * FILA_S)
 #define STUCK_GRACE                                                                               \
     FILA_S                 /* how long a stop waits for handlers that ran over the drain deadline \
@@ -489,14 +484,9 @@ static void supervise(struct host *h)
     while (h->served) {
         struct pollfd fds[] = {
             {.fd = h->signal_fd, .events = POLLIN}, {.fd = h->event_fd, .events = POLLIN}};
-        int timeout = patience(h);
-        if (timeout < 0 || timeout > LOG_TICK_MS) {
-            timeout = LOG_TICK_MS;
-        }
-        if (poll(fds, 2, timeout) < 0 && errno != EINTR) {
+        if (poll(fds, 2, patience(h)) < 0 && errno != EINTR) {
             stop_with(h, FW_EXIT_INTERNAL, "poll failed");
         }
-        fw_log_tick();
         if (fds[0].revents) {
             read_signals(h);
         }
