@@ -86,11 +86,20 @@ files=$work/files.txt
 count=$(wc -l <"$files")
 total=$((2 * count + 1))
 say "$total messages: each of the $count files of the source tree into both queues, and one that never works"
+enqueued=0
+put() { # QUEUE ENQUEUE-OPTION... < NUL-terminated file names
+    local queue=$1
+    shift
+    for n in $(cd "$root" && xargs -0 "$program" enqueue "$queue" "$@" --quiet); do
+        enqueued=$((enqueued + n))
+        echo "$n into $queue"
+    done
+}
 for queue in digest count; do
-    (cd "$root" && tr '\n' '\0' <"$files" |
-        xargs -0 "$program" enqueue "$queue" --file-header path --quiet) || die "enqueue failed"
+    put "$queue" --file-header path < <(tr '\n' '\0' <"$files")
 done
-echo "This one has no checksum." | "$program" enqueue digest --header path=never-works --quiet - || die "enqueue failed"
+echo "This one has no checksum." >never-works.txt
+put digest --header path=never-works < <(printf '%s\0' "$work/never-works.txt")
 
 # ---- 4. Progress ----
 
@@ -155,7 +164,7 @@ check() { # WHAT GOT WANTED
     fi
 }
 say "the account"
-check "messages enqueued" "$total" $((2 * count + 1))
+check "messages enqueued" "$enqueued" "$total"
 check "deliveries read = deliveries finished" "$received" "$finished"
 check "acked" "$acked" $((2 * count))
 check "dead-lettered" "$dead" 1
