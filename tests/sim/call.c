@@ -86,6 +86,7 @@ static enum fw_settled do_nack(struct world *w, struct sim_call *call)
         m->stray_process = call->process;
     }
     fila_status status = fq_nack(w->broker, w->now, sim_queue(), view_of(m->id), reason);
+    w->figures.nacks_done += status == FILA_OK;
     return status == FILA_OK ? FW_SETTLED_OK : FW_SETTLED_GONE;
 }
 

@@ -86,7 +86,7 @@ void sim_run_start(struct sim_delivery *d, const struct fw_command *command)
     d->started = w->now;
     d->deadline = command->deadline;
     d->natural_end = w->now + (down ? 2 * FILA_MS : duration(w, worker));
-    d->ignores_stop = worker->stuck || sim_happens(w, w->config.ignores_stop);
+    d->ignores_stop = sim_happens(w, w->config.ignores_stop);
     if (m->first_start == 0) {
         m->first_start = w->now;
     }

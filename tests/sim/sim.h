@@ -87,6 +87,7 @@ struct sim_config {
     int64_t cut_each; /* mean time between cuts of a stream; 0 = none */
     bool cut_exactly; /* that time exactly */
     struct sim_span path_down;
+    int64_t kill_once; /* the last worker, at that time; it comes back after 5 s */
     int64_t kill_each; /* mean time between kills of a worker */
     int64_t drain_each;
     int64_t pause_each;
@@ -116,6 +117,8 @@ struct sim_figures {
     uint64_t copies; /* in the dead-letter queue */
     uint64_t moved;  /* there by the broker */
     uint64_t acked_gone;
+    uint64_t nacks_done;
+    uint64_t expiries;    /* leases that ran out, as far as later reads show */
     uint64_t stray_nacks; /* that ended a lease of someone else */
     uint64_t flushes;
     uint64_t streams_opened;

@@ -63,6 +63,7 @@ void sim_read(struct sim_stream *s, const struct sim_copy *copy, int64_t waiting
     d->attempt_count = copy->attempt_count;
     seen->lease_end = copy->lease_end > seen->lease_end ? copy->lease_end : seen->lease_end;
     seen->latest_read = w->now;
+    m->attempts = copy->attempt_count > m->attempts ? copy->attempt_count : m->attempts;
     w->figures.received++;
     sim_trace(w, "read", worker->index, copy->message, copy->attempt_count);
     struct fw_arrival arrival = {

@@ -198,6 +198,16 @@ static void kill_one(struct world *w, struct event *event)
     sim_at(w, w->now + next_in(w, w->config.kill_each), kill_one, event->object, 0, 0);
 }
 
+static void kill_once(struct world *w, struct event *event)
+{
+    struct sim_worker *worker = &w->workers[w->config.workers - 1];
+    (void)event;
+    if (worker->engine != NULL) {
+        sim_worker_kill(worker);
+        sim_at(w, w->now + 5 * FILA_S, restart, worker, 0, 0);
+    }
+}
+
 static void drain_one(struct world *w, struct event *event)
 {
     struct sim_worker *worker = any_worker(w);
@@ -364,6 +374,9 @@ static bool open_world(struct world *w, const struct sim_config *config)
         }
     }
     plan(w, config->kill_each, kill_one);
+    if (config->kill_once > 0) {
+        sim_at(w, w->start + config->kill_once, kill_once, NULL, 0, 0);
+    }
     plan(w, config->drain_each, drain_one);
     plan(w, config->cut_each, cut_one);
     plan(w, config->pause_each, pause_one);
@@ -380,6 +393,17 @@ static int by_value(const void *a, const void *b)
     int64_t x = *(const int64_t *)a;
     int64_t y = *(const int64_t *)b;
     return x < y ? -1 : x > y;
+}
+
+static void figure_expiries(struct world *w)
+{
+    uint64_t attempts = 0;
+    for (uint32_t i = 0; i < w->config.messages; i++) {
+        attempts += w->messages[i].attempts;
+    }
+    if (attempts > w->figures.nacks_done) {
+        w->figures.expiries = attempts - w->figures.nacks_done;
+    }
 }
 
 static void figure_ages(struct world *w)
@@ -473,6 +497,7 @@ bool sim_run(const struct sim_config *config, struct sim_figures *ret_figures)
     run(w);
     sim_check_end(w);
     figure_ages(w);
+    figure_expiries(w);
     w->figures.gone = w->gone;
     int64_t slots = (int64_t)w->config.engine.concurrency * w->config.workers;
     if (w->last_run_end > w->start && slots > 0) {

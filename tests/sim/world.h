@@ -34,7 +34,8 @@ struct sim_message {
     int64_t enqueued;
     int64_t first_start; /* 0 = not yet */
     uint32_t runs;
-    uint32_t running; /* now, over all workers */
+    uint32_t running;  /* now, over all workers */
+    uint32_t attempts; /* the highest count read */
     uint32_t copies;
     uint32_t unknown_publishes;
     uint32_t lane;

@@ -12,6 +12,7 @@ struct fw_delivery *fw_delivery_new(const struct fw_delivery_config *config, int
     e->config = fw_config_fill(config);
     e->now = now;
     e->vt = e->config.visibility_timeout;
+    e->need_limit = FILA_NEVER;
     e->random = config->seed;
     if (!fw_ids_init(&e->ids, config->seed) || !fw_held_init(e) || !fw_lane_init(e) ||
         !fw_commands_reserve(&e->commands, 1) || !fw_streams_resize(e, e->config.streams)) {

@@ -263,6 +263,8 @@ struct fw_delivery {
     int64_t margin;
     int64_t slack;
     int64_t need;
+    int64_t need_limit;    /* VT / 2, or less after starving */
+    int64_t starved_since; /* 0, or since when messages went back unstarted and none started */
     int64_t mean_run;
     uint64_t random;
     uint64_t seq;
@@ -353,6 +355,12 @@ int64_t fw_margin_for(int64_t vt, int64_t settle_p99);
 int64_t fw_slack_for(int64_t vt, int64_t round_trip);
 /* Recomputes margin, slack and need after what they depend on has changed. */
 void fw_timing_update(struct fw_delivery *e);
+/* A message goes back unstarted. When none has started for a VT although slots were free, what a
+ * message is said to need is halved: to start with too little time is safe, since its deadline is
+ * within the lease, and better than never. */
+void fw_starved(struct fw_delivery *e);
+/* A run was cut by its lease: it does need more. */
+void fw_needs_more(struct fw_delivery *e);
 void fw_settle_took(struct fw_delivery *e, int64_t took);
 void fw_run_took(struct fw_delivery *e, int64_t took);
 uint64_t fw_random(struct fw_delivery *e);

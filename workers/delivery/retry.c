@@ -107,6 +107,9 @@ void fw_verdict(struct fw_delivery *e, struct fw_held *h, const struct fw_verdic
     h->cause = cause_of(verdict);
     e->failures[h->cause]++;
     if (verdict->kind != FW_REJECT && was_cut(h, verdict)) {
+        if (!h->cancelled) {
+            fw_needs_more(e);
+        }
         fw_give_back(e, h);
     } else if (verdict->kind == FW_UNAVAILABLE) {
         unavailable(e, h);

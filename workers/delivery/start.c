@@ -76,6 +76,9 @@ void fw_lose(struct fw_delivery *e, struct fw_held *h)
 
 void fw_give_back(struct fw_delivery *e, struct fw_held *h)
 {
+    if (h->runs == 0) {
+        fw_starved(e);
+    }
     if (!fw_certain(e, h)) {
         fw_lose(e, h);
     } else if (e->config.surplus == FW_SURPLUS_EXPIRE && !h->failed) {
@@ -149,6 +152,7 @@ static void run(struct fw_delivery *e, struct fw_held *h)
     int64_t deadline = fw_min(e->now + e->config.timeout, end);
     fw_move(e, h, FW_RUNNING);
     e->running++;
+    e->starved_since = 0;
     h->runs++;
     h->lease_bound = end < e->now + e->config.timeout;
     if (e->breaker.open) {

@@ -2,6 +2,7 @@
 #include "delivery/internal.h"
 
 enum {
+    LEAST_NEED = 16,  /* of a VT: as far as starving goes */
     RUNS_TO_KNOW = 20 /* before the handler's own times count (rule 1) */
 };
 
@@ -31,7 +32,26 @@ static int64_t need_of(const struct fw_delivery *e)
     if (e->run_times.seen >= RUNS_TO_KNOW) {
         need = fw_min(need, fw_quantile_get(&e->run_times, 950) / 4 * 5);
     }
-    return fw_min(need, e->vt / 2);
+    return fw_min(need, fw_min(e->vt / 2, e->need_limit));
+}
+
+void fw_starved(struct fw_delivery *e)
+{
+    if (e->running > 0 || !fw_slot_free(e)) {
+        e->starved_since = 0;
+    } else if (e->starved_since == 0) {
+        e->starved_since = e->now;
+    } else if (e->now - e->starved_since >= e->vt) {
+        e->starved_since = e->now;
+        e->need_limit = fw_max(fw_min(e->need, e->need_limit) / 2, e->vt / LEAST_NEED);
+        e->need = need_of(e);
+    }
+}
+
+void fw_needs_more(struct fw_delivery *e)
+{
+    e->need_limit = FILA_NEVER;
+    e->need = need_of(e);
 }
 
 void fw_timing_update(struct fw_delivery *e)
