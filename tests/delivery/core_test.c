@@ -243,6 +243,50 @@ Test(core, no_late_nack)
     stand_free(s);
 }
 
+/* Refused, and meanwhile a stale copy was read (out of another stream's pipe): that one holds the
+ * id, the old nack is given up. The two used to hold it both. */
+Test(core, refused_nack_of_an_id_that_was_read_again)
+{
+    struct fw_delivery_config config = stand_config();
+    config.retry_first = 26 * FILA_S;
+    struct stand *s = stand_new(&config);
+    stand_read(s, &m[0], "a", 3);
+    stand_verdict(s, &m[0], FW_RETRY, FILA_MS);
+    stand_pass(s, 26 * FILA_S);
+    cr_assert(stand_take_of(s, FW_COMMAND_NACK, &m[0], NULL));
+    stand_read(s, &m[1], "a", 2);
+    stand_settled(s, &m[0], FW_SETTLED_RETRY);
+    stand_finished(s, &m[0], FW_LEASE_LOST);
+    stand_not_finished(s, &m[1]);
+    stand_free(s);
+}
+
+/* A nack of unknown outcome may end any later lease of the id, so that none is nacked meanwhile. */
+Test(core, no_nack_while_another_may_be_under_way)
+{
+    struct fw_delivery_config config = stand_config();
+    config.retry_first = 26 * FILA_S;
+    struct stand *s = stand_new(&config);
+    stand_read(s, &m[0], "a", 0);
+    stand_verdict(s, &m[0], FW_RETRY, FILA_MS);
+    stand_pass(s, 26 * FILA_S);
+    cr_assert(stand_take_of(s, FW_COMMAND_NACK, &m[0], NULL));
+    stand_settled(s, &m[0], FW_SETTLED_UNKNOWN);
+    stand_read(s, &m[1], "a", 1);
+    stand_runs(s, &m[1], 2);
+    stand_verdict(s, &m[1], FW_RETRY, FILA_MS);
+    stand_pass(s, VT);
+    cr_assert_eq(stand_count(s, FW_COMMAND_NACK), 0);
+    stand_finished(s, &m[1], FW_LEASE_LOST);
+    stand_pass(s, 2 * VT);
+    stand_read(s, &m[2], "a", 2); /* two VT later it is over */
+    stand_runs(s, &m[2], 3);
+    stand_verdict(s, &m[2], FW_RETRY, FILA_MS);
+    stand_pass(s, VT);
+    cr_assert(stand_take_of(s, FW_COMMAND_NACK, &m[2], NULL));
+    stand_free(s);
+}
+
 /* Rule 5: waits out its backoff, [1/2, 1] of it, without a slot, and runs again. */
 Test(core, retry_in_place)
 {

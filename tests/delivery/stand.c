@@ -152,6 +152,15 @@ void stand_open(struct stand *stand, uint32_t stream)
     stand_collect(stand);
 }
 
+void stand_reopen(struct stand *stand)
+{
+    stand_end(stand, 0, FW_STREAM_CLOSED);
+    while (!stand_take(stand, FW_COMMAND_OPEN_STREAM, NULL)) {
+        stand_pass(stand, 10 * FILA_MS);
+    }
+    stand_open(stand, 0);
+}
+
 void stand_end(struct stand *stand, uint32_t stream, enum fw_stream_end how)
 {
     fw_delivery_stream_end(stand->engine, stand->now, stream, how);

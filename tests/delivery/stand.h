@@ -29,6 +29,9 @@ struct fw_delivery_config stand_config(void);
 struct stand *stand_new(const struct fw_delivery_config *config);
 void stand_free(struct stand *stand);
 
+/* The stream ends and is opened again, with stand->pipe as it is by now. */
+void stand_reopen(struct stand *stand);
+
 /* Moves the clock on, calling the engine's timer whenever it is due. */
 void stand_pass(struct stand *stand, int64_t time);
 void stand_until(struct stand *stand, int64_t now);

@@ -25,7 +25,11 @@ static void check_run(struct sim_delivery *d, const struct fw_command *command)
 {
     struct sim_worker *worker = d->worker;
     struct world *w = worker->world;
-    const struct sim_seen *seen = &worker->seen[d->message];
+    struct sim_seen *seen = &worker->seen[d->message];
+    if ((seen->succeeded || seen->published) && was_hit(d)) { /* a copy nobody could foresee */
+        seen->succeeded = seen->published = seen->rejected = false;
+        seen->tries = 0;
+    }
     const struct sim_message *m = &w->messages[d->message];
     const struct fw_delivery_config *config = &worker->config;
     int64_t timeout = config->timeout > 0 ? config->timeout : config->visibility_timeout / 2;
@@ -46,7 +50,7 @@ static void check_run(struct sim_delivery *d, const struct fw_command *command)
             w, "w%u: #%u runs as attempt %u, it is the %u", worker->index, d->message,
             command->attempt, seen->tries + 1);
     }
-    if ((seen->succeeded || seen->published) && !was_hit(d)) {
+    if (seen->succeeded || seen->published) {
         sim_fail(w, "w%u: #%u runs again after it was done", worker->index, d->message);
     }
     if (bounded_tries(config) && config->retry_attempts > 0 &&
@@ -218,6 +222,10 @@ static void check_bounds(struct sim_worker *worker)
     if (!worker->flushed && w->config.reload_each == 0 && stats.prefetched > prefetch) {
         sim_fail(w, "w%u: %u read, %u allowed", worker->index, stats.prefetched, prefetch);
     }
+    if (prefetch > worker->most_prefetch) { /* what was granted before a reload still comes */
+        worker->most_prefetch = prefetch;
+    }
+    prefetch = worker->most_prefetch;
     if (!worker->flushed &&
         stats.held_bytes > worker->config.prefetch_bytes +
                                (uint64_t)w->config.size * (prefetch + 1 + stats.settling)) {

@@ -264,6 +264,7 @@ bool sim_worker_start(struct sim_worker *worker)
     worker->paused = false;
     worker->pressed = false;
     worker->flushed = false;
+    worker->most_prefetch = 0;
     worker->under_way = 0;
     worker->wake_at = FILA_NEVER;
     for (uint32_t i = 0; i < SIM_STREAMS_MAX; i++) {

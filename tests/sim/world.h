@@ -138,6 +138,7 @@ struct sim_worker {
     int64_t drain_deadline;
     int64_t woken_at;
     int wakes_here;
+    uint32_t most_prefetch;
     bool flushed; /* since its start: the bound on what is read was broken */
 };
 

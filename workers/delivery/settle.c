@@ -199,6 +199,10 @@ static void nack_answered(struct fw_delivery *e, struct fw_held *h, enum fw_sett
         fw_finish(e, h, FW_LEASE_LOST);
         break;
     case FW_SETTLED_RETRY:
+        if (h->id->held != NULL) { /* a copy of it was read meanwhile, and holds it */
+            fw_lose(e, h);
+            break;
+        }
         hold_again(e, h);
         if (!resend(e, h, fw_early_end(e, h) - e->margin)) {
             fw_lose(e, h);

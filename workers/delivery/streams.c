@@ -238,24 +238,13 @@ void fw_stream_grant(struct fw_delivery *e, struct fw_stream *s, uint32_t credit
                .kind = FW_COMMAND_GRANT, .stream = index_of(e, s), .credits = credits});
 }
 
-static uint32_t streams_up(const struct fw_delivery *e)
-{
-    uint32_t up = 0;
-    for (uint32_t i = 0; i < e->stream_count; i++) {
-        up += e->streams[i].state == FW_STREAM_UP;
-    }
-    return up;
-}
-
-/* Each open stream has its share of prefetch; it is topped up when a quarter is used. */
+/* Each stream has its share of prefetch, whether the others are open or not: credits cannot be
+ * taken back from one that is idle. It is topped up when a quarter is used. */
 void fw_grant(struct fw_delivery *e)
 {
     uint32_t room = fw_room(e);
-    uint32_t up = room > 0 ? streams_up(e) : 0;
-    if (up == 0) {
-        return;
-    }
-    uint32_t share = e->config.prefetch / up > 0 ? e->config.prefetch / up : 1;
+    uint32_t share = e->config.prefetch / e->config.streams;
+    share = share > 0 ? share : 1;
     for (uint32_t n = 0; n < e->stream_count && room > 0; n++) {
         e->next_stream = (e->next_stream + 1) % e->stream_count;
         struct fw_stream *s = &e->streams[e->next_stream];
