@@ -263,7 +263,7 @@ static void flood_blindly(const char *path, const char *message, bool reset)
     long before = resident();
     int fd = h2_connect(fb_server_port(rig.server));
     struct pollfd writable = {.fd = fd, .events = POLLOUT};
-    uint32_t count = SANITIZED ? 10000 : 50000;
+    uint32_t count = SANITIZED ? 10000 : 80000;
     for (uint32_t i = 0; i < count && poll(&writable, 1, 5000) == 1; i++) {
         if (!h2_request(fd, 2 * i + 1, path, message, strlen(message)) ||
             (reset && !h2_write(fd, H2_RST, 0, 2 * i + 1, "\0\0\0\x08", 4))) {
