@@ -324,8 +324,8 @@ int child_run(const struct child_task *task, struct child_result *ret_result)
     if (task->log_output) {
         lines_end(task->lines);
     }
-    /* What it left behind in its group, while that number is still its own: a message must not leave
-     * processes for the next ones to stumble over. */
+    /* What it left behind in its group, while that number is still its own: a message must not
+     * leave processes for the next ones to stumble over. */
     send_signal(&child, SIGKILL, child.phase);
     reap(&child, ret_result);
     close_fd(&child.error);

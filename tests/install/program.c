@@ -5,6 +5,7 @@
  */
 #include <fila/broker.h>
 #include <fila/client.h>
+
 #include <stdio.h>
 
 static int failed(const char *what, const fila_error *error)

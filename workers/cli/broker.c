@@ -49,6 +49,7 @@ static int parse(int argc, char **argv, fila_broker_options *options)
 {
     int option = 0;
     opterr = 0;
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): main thread */
     while ((option = getopt_long(argc, argv, ":", OPTIONS, NULL)) != -1) {
         switch (option) {
         case OPT_LISTEN:

@@ -305,6 +305,7 @@ static int parse(int argc, char **argv, struct sender *s, struct fw_cli_target *
 {
     int option = 0;
     opterr = 0;
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): main thread */
     while ((option = getopt_long(argc, argv, ":", OPTIONS, NULL)) != -1) {
         int status = -1;
         if (fw_cli_target_option(target, option)) {

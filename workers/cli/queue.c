@@ -229,6 +229,7 @@ static int parse(int argc, char **argv, struct queue_verb *v)
     int option = 0;
     int status = -1;
     opterr = 0;
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): main thread */
     while (status < 0 && (option = getopt_long(argc, argv, ":", OPTIONS, NULL)) != -1) {
         if (fw_cli_target_option(&v->target, option)) {
             continue;

@@ -48,6 +48,7 @@ static int parse(int argc, char **argv, struct fw_host_options *options, const c
 {
     int option = 0;
     opterr = 0;
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): main thread */
     while ((option = getopt_long(argc, argv, ":", OPTIONS, NULL)) != -1) {
         switch (option) {
         case OPT_CONFIG:

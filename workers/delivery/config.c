@@ -4,7 +4,7 @@
 #include <math.h>
 #include <stdio.h>
 
-#define LONGEST_TIME (3650 * 24 * 3600 * FILA_S)
+#define LONGEST_TIME (INT64_C(3650) * 24 * 3600 * FILA_S)
 
 enum {
     TEXT_SIZE = 32

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: AGPL-3.0-or-later */
 #include "delivery/internal.h"
 
-#define LONGEST_DELAY (365 * 24 * 3600 * FILA_S)
+#define LONGEST_DELAY (INT64_C(365) * 24 * 3600 * FILA_S)
 
 void fw_wait(struct fw_delivery *e, struct fw_held *h, int64_t not_before, enum fw_then then)
 {

@@ -93,7 +93,8 @@ fila_status fw_dead_letter_headers(
     size_t *ret_count)
 {
     size_t kept = count_kept(message);
-    fila_header *headers = malloc((kept + ADDED) * sizeof *headers + 2 * TEXT_ROOM + REASON_MAX);
+    fila_header *headers =
+        malloc((kept + ADDED) * sizeof *headers + (size_t)2 * TEXT_ROOM + REASON_MAX);
     if (!headers) {
         return FILA_NO_MEMORY;
     }

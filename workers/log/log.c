@@ -220,6 +220,7 @@ void fw_log(
     char text[TEXT_SIZE];
     va_list args;
     va_start(args, format);
+    /* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): the analyzer loses va_start's effect */
     int len = vsnprintf(text, sizeof text, format, args);
     va_end(args);
     size_t kept = len < 0 ? 0 : (size_t)len < sizeof text ? (size_t)len : sizeof text - 1;
