@@ -3,6 +3,7 @@
  * Clients that speak something else, break off, flood or never read. In each case the server goes
  * on serving others, within bounds, and stops when told.
  */
+#include "base/clock.h"
 #include "server/h2_socket.h"
 #include "server/rig.h"
 
@@ -32,11 +33,13 @@ static void check_served(struct rig *rig)
 static void check_served_in_the_end(struct rig *rig)
 {
     fila_request request = rig_enqueue("q", "x", 1);
+    int64_t give_up = fila_now() + 60 * FILA_S;
     int code = 8;
-    for (int i = 0; i < 20000 && code == 8; i++) {
+    while (code == 8 && fila_now() < give_up) {
         fake_answer_held(rig->fake, FILA_OK);
         struct raw_end end = raw_request(rig->client, &request);
         code = end.code;
+        cr_expect(code == 0 || code == 8, "%d %s", code, end.text);
         raw_end_free(&end);
     }
     cr_expect(eq(int, code, 0));
@@ -270,7 +273,7 @@ static void flood_blindly(const char *path, const char *message, bool reset)
             break;
         }
     }
-    cr_expect(lt(long, resident() - before, 300));
+    cr_expect(lt(long, resident() - before, 400)); /* 600 and more without the relief */
     (void)close(fd);
     check_served_in_the_end(&rig);
     rig_close(&rig);
