@@ -2,7 +2,7 @@
  *
  * Publishing with a buffer. Messages go from `incoming` (where fila_producer_send puts them, until
  * there are enough or the oldest has waited long enough) to `waiting`, from there to the transport,
- * and on a failure that may pass back to the front of `waiting`, with a pause for all.
+ * and on a failure that may pass back to its place in `waiting`, with a pause for all.
  *
  * References: the program's, the I/O thread's (until the producer has moved out of the client), and
  * one for the op on its way there.
@@ -111,6 +111,16 @@ static bool may_retry(fila_producer *p, const struct message *m, int64_t now)
            now < m->deadline && !atomic_load(&p->client->closing) && !is_closed(p);
 }
 
+/* Back among those that wait, where it was in the order of sending. */
+static void put_back(fila_producer *p, struct message *m)
+{
+    struct message *behind = p->waiting;
+    while (behind && behind->number < m->number) {
+        behind = behind->next;
+    }
+    DL_PREPEND_ELEM(p->waiting, behind, m);
+}
+
 static void on_published(struct fila_publish *item)
 {
     struct message *m = (struct message *)item;
@@ -123,7 +133,7 @@ static void on_published(struct fila_publish *item)
         report(m, NULL);
     } else if (may_retry(p, m, now)) {
         m->error = item->error;
-        DL_PREPEND(p->waiting, m);
+        put_back(p, m);
         if (p->resume_at <= now) { /* else those that failed together would add up */
             p->resume_at = now + fila_backoff_next(&p->backoff) * FILA_MS;
         }

@@ -196,7 +196,7 @@ static bool run_stream(struct fake *fake, struct fake_stream *stream)
     if (stream->over) {
         return false;
     }
-    char *id = stream->cancelled ? NULL : next_id(stream);
+    char *id = stream->cancelled && !fake->hold_cancel ? NULL : next_id(stream);
     if (id) {
         struct fila_read read = {.read_at = fila_now()};
         unlock(fake);

@@ -36,8 +36,8 @@ void fake_wait_credits(struct fake *fake, unsigned stream, uint32_t credits);
 uint32_t fake_credits(struct fake *fake, unsigned stream);
 void fake_deliver(struct fake *fake, unsigned stream, const char *id);
 void fake_end(struct fake *fake, unsigned stream, fila_status code, const char *text);
-/* Waits until the client has cancelled it. With fake_hold_cancel first, its end is then the test's
- * doing. */
+/* Waits until the client has cancelled it. With fake_hold_cancel first, messages still come, and
+ * its end is the test's doing. */
 void fake_wait_cancel(struct fake *fake, unsigned stream);
 void fake_hold_cancel(struct fake *fake);
 

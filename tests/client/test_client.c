@@ -450,3 +450,17 @@ Test(client, free_returns_after_the_last_callback)
     cr_expect_eq(fake_transports_alive(), 0);
     fila_client_free(NULL);
 }
+
+/* A thread that looked at `closing` just before the end, and posts just after it. */
+Test(client, an_op_behind_the_end_is_refused)
+{
+    setup();
+    fila_request request = enqueue_of("q", "p");
+    fila_client_close(client);
+    (void)pthread_join(client->thread, NULL);
+    atomic_store(&client->closing, false);
+    cr_expect_eq(fila_call_start(client, &request, seen_reply, &seen, NULL), FILA_CLOSED);
+    cr_expect_eq(seen.errors + seen.replies, 0);
+    client->transport->ops->free(client->transport); /* fila_client_free would join again */
+    free(client);
+}

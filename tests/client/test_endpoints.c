@@ -26,6 +26,7 @@ Test(endpoints, the_first_until_it_fails_then_the_next)
     expect(endpoints, 0, "grpc://a:1");
     fila_endpoints_failed(endpoints, "grpc://a:1", 0);
     expect(endpoints, 0, "grpc://b:1");
+    expect(endpoints, 5000, "grpc://b:1");
     fila_endpoints_worked(endpoints, "grpc://b:1");
     expect(endpoints, 100000, "grpc://b:1");
     fila_endpoints_failed(endpoints, "grpc://b:1", 100000);

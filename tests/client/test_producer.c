@@ -220,6 +220,13 @@ Test(producer, flush_waits_for_what_was_before_it_alone, .init = setup, .fini = 
     cr_expect_eq(fila_producer_flush(producer, 0, &error), FILA_TIMEOUT, "the first is missing");
     answer(0, "first");
     cr_expect_eq(fila_producer_flush(producer, -1, &error), FILA_OK);
+    send("3");
+    send("4");
+    answer(2, "third");
+    wait_reports(3);
+    cr_expect_eq(fila_producer_flush(producer, 0, &error), FILA_TIMEOUT, "the last is missing");
+    answer(3, "fourth");
+    cr_expect_eq(fila_producer_flush(producer, -1, &error), FILA_OK);
 }
 
 Test(producer, in_flight_is_bounded, .init = setup, .fini = teardown)
@@ -265,6 +272,24 @@ Test(producer, what_may_pass_is_sent_again, .init = setup, .fini = teardown)
     cr_expect_eq(told.attempts[0], 3);
 }
 
+Test(producer, what_is_sent_again_goes_before_the_others, .init = setup, .fini = teardown)
+{
+    options.in_flight = 2;
+    options.flush_ms = 3600 * 1000;
+    options.flush_count = 3;
+    options.retry_first_ms = options.retry_max_ms = 50;
+    open_producer();
+    send("1");
+    send("2");
+    send("3");
+    (void)fake_wait_call(fake, 1);
+    fake_fail(fake, 0, FILA_OVERLOADED, "full");
+    fake_fail(fake, 1, FILA_OVERLOADED, "full");
+    cr_expect(is(fake_wait_call(fake, 2)->as.enqueue.payload, "1"));
+    cr_expect(is(fake_wait_call(fake, 3)->as.enqueue.payload, "2"));
+    cr_expect_eq(fake_calls(fake), 4);
+}
+
 Test(producer, an_unknown_outcome_is_reported, .init = setup, .fini = teardown)
 {
     open_producer();
@@ -300,7 +325,7 @@ Test(producer, what_will_not_pass_is_reported_at_once, .init = setup, .fini = te
 
 Test(producer, time_is_up_and_the_last_failure_is_told, .init = setup, .fini = teardown)
 {
-    options.timeout_ms = 200;
+    options.timeout_ms = 1500;
     options.retry_first_ms = 60000;
     options.retry_max_ms = 60000;
     open_producer();
@@ -308,13 +333,13 @@ Test(producer, time_is_up_and_the_last_failure_is_told, .init = setup, .fini = t
     fake_fail(fake, 0, FILA_OVERLOADED, "full");
     wait_reports(1);
     cr_expect_eq(told.errors[0].code, FILA_TIMEOUT);
-    cr_expect_str_eq(told.errors[0].text, "not taken within 200 ms, 1 attempts, the last: full");
+    cr_expect_str_eq(told.errors[0].text, "not taken within 1500 ms, 1 attempts, the last: full");
     cr_expect(!told.errors[0].outcome_unknown, "it was refused");
 }
 
 Test(producer, time_is_up_before_it_was_ever_sent, .init = setup, .fini = teardown)
 {
-    options.timeout_ms = 50;
+    options.timeout_ms = 1500;
     options.in_flight = 1;
     open_producer();
     send("first");
@@ -322,7 +347,7 @@ Test(producer, time_is_up_before_it_was_ever_sent, .init = setup, .fini = teardo
     send("second");
     wait_reports(1);
     cr_expect_eq(told.errors[0].code, FILA_TIMEOUT);
-    cr_expect_str_eq(told.errors[0].text, "not taken within 50 ms, 0 attempts");
+    cr_expect_str_eq(told.errors[0].text, "not taken within 1500 ms, 0 attempts");
     cr_expect_eq(fake_calls(fake), 1);
     answer(0, "id");
     wait_reports(2);
