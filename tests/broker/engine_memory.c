@@ -116,7 +116,7 @@ static void enqueue(struct state *s, int number)
     fila_status status;
     struct fq_enqueue in = {fila_view_of("q"), headers, number % 2 ? 40 : 1, {key, 0}};
     for (int i = 0; i < 40; i++) {
-        headers[i] = (fila_header){{"abcdefghijklmnopqrstuvwxyzabcdefghijklmn" + i, 1}, {"v", 1}};
+        headers[i] = (fila_header){{&"abcdefghijklmnopqrstuvwxyzabcdefghijklmn"[i], 1}, {"v", 1}};
     }
     in.payload.len = (size_t)snprintf(key, sizeof key, "k%d", number % 5);
     status = fq_enqueue(s->engine, s->now, 1, &in, s->ids[number]);
