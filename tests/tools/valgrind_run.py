@@ -5,7 +5,7 @@
 The list has a test's name on each line, as ctest knows it; a trailing * takes all of that prefix,
 and what follows the name is given to the program. Errors and definite or indirect leaks are read
 from the log files of the program and all its children: the exit status of a Criterion suite does
-not tell them.
+not tell them. Of an end-to-end test the worker is what runs under valgrind.
 """
 import argparse
 import concurrent.futures
@@ -14,6 +14,7 @@ import glob
 import json
 import os
 import re
+import shlex
 import subprocess
 
 
@@ -47,9 +48,14 @@ def run(name, test, extra, opts):
                "--show-leak-kinds=definite,indirect", "--errors-for-leak-kinds=definite,indirect",
                "--trace-children=yes", "--trace-children-skip=/bin/*,/usr/bin/*",
                "--suppressions=" + opts.suppressions, "--log-file=%s.%%p.vg" % stem]
+    if name.startswith("e2e."):
+        wrapper = [word for word in command if not word.startswith("--trace-children")]
+        command = []
     properties = {p["name"]: p["value"] for p in test.get("properties", [])}
     environment = dict(os.environ, FILA_TEST_SLOW="1")
     environment.update(e.split("=", 1) for e in properties.get("ENVIRONMENT", []))
+    if not command:
+        environment.update(FILA_E2E_WRAPPER=shlex.join(wrapper), FILA_E2E_SLOW="8")
     with open(stem + ".out", "w") as out:
         try:
             status = subprocess.run(command + test["command"] + extra, stdin=subprocess.DEVNULL, stdout=out,
@@ -58,10 +64,9 @@ def run(name, test, extra, opts):
         except subprocess.TimeoutExpired:
             return "over %d s" % opts.seconds
     for log in sorted(glob.glob(glob.escape(stem) + ".*.vg")):
-        text = open(log, errors="replace").read()
-        if text.strip():
-            first = next(line for line in text.splitlines() if line.strip())
-            return "%s: %s" % (os.path.basename(log), re.sub(r"^==\d+==\s*", "", first))
+        for line in open(log, errors="replace"):
+            if re.match(r"==\d+==\s*\S", line):  # lines of --PID-- are valgrind's own remarks
+                return "%s: %s" % (os.path.basename(log), re.sub(r"^==\d+==\s*", "", line.rstrip()))
     return "exit status %d" % status if status else ""
 
 
