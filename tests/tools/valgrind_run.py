@@ -44,7 +44,7 @@ def run(name, test, extra, opts):
     stem = os.path.join(opts.logs, name)
     for old in glob.glob(glob.escape(stem) + ".*.vg"):
         os.unlink(old)
-    command = ["valgrind", "--tool=memcheck", "--quiet", "--leak-check=full", "--num-callers=24",
+    command = ["valgrind", "--tool=memcheck", "--quiet", "--fair-sched=yes", "--leak-check=full", "--num-callers=24",
                "--show-leak-kinds=definite,indirect", "--errors-for-leak-kinds=definite,indirect",
                "--trace-children=yes", "--trace-children-skip=/bin/*,/usr/bin/*",
                "--suppressions=" + opts.suppressions, "--log-file=%s.%%p.vg" % stem]
