@@ -81,7 +81,7 @@ void fb_consumer_close(struct fb_consumer *consumer);
 
 struct fb_server;
 
-/* Listens on `address` and serves `broker` from one thread of its own. Errors:
+/* Listens on `address` and serves `broker` from threads of its own (server.h). Errors:
  * FILA_BROKER_UNAVAILABLE with address and cause. */
 FILA_NODISCARD fila_status fb_server_start(
     fila_broker *broker,

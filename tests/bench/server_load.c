@@ -32,7 +32,7 @@ static void must(bool holds, const char *what)
 {
     if (!holds) {
         (void)fprintf(stderr, "server_load: %s\n", what);
-        exit(1);
+        _Exit(1);
     }
 }
 

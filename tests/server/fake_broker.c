@@ -57,7 +57,7 @@ struct fila_broker {
     size_t taken;
 };
 
-static void fatal(const char *what)
+static _Noreturn void fatal(const char *what)
 {
     (void)fprintf(stderr, "fake broker: %s\n", what);
     abort();
@@ -66,6 +66,11 @@ static void fatal(const char *what)
 static bool named(fila_view view, const char *name)
 {
     return view.len == strlen(name) && memcmp(view.data, name, view.len) == 0;
+}
+
+static _Noreturn struct fila_broker *no_broker(void)
+{
+    fatal("no broker");
 }
 
 /* ---- Calls ---- */
@@ -146,8 +151,9 @@ static fila_view queue_of(const fila_request *request)
     }
 }
 
-void fb_call(fila_broker *fake, const fila_request *request, fb_reply_fn on_reply, void *user)
+void fb_call(fila_broker *broker, const fila_request *request, fb_reply_fn on_reply, void *user)
 {
+    struct fila_broker *fake = broker ? broker : no_broker();
     struct call call = {NULL, on_reply, user, request->call};
     fila_view queue = queue_of(request);
     struct call **list = named(queue, "late")   ? &fake->late
@@ -192,13 +198,14 @@ void fake_fail_with(struct fila_broker *fake, const fila_error *error)
 /* ---- Consumers ---- */
 
 fila_status fb_consumer_open(
-    fila_broker *fake,
+    fila_broker *broker,
     fila_view queue,
     const struct fb_consumer_events *events,
     void *user,
     struct fb_consumer **ret_consumer,
     fila_error *reterr)
 {
+    struct fila_broker *fake = broker ? broker : no_broker();
     struct fb_consumer *consumer = calloc(1, sizeof *consumer);
     if (!consumer || queue.len >= sizeof consumer->queue) {
         fatal("no consumer");

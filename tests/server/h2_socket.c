@@ -69,10 +69,12 @@ int h2_connect(uint16_t port)
 
 static uint8_t *literal(uint8_t *out, const char *text)
 {
-    size_t len = strlen(text);
-    *out++ = (uint8_t)len;
-    memcpy(out, text, len);
-    return out + len;
+    uint8_t *at = out + 1;
+    while (*text) {
+        *at++ = (uint8_t)*text++;
+    }
+    *out = (uint8_t)(at - out - 1);
+    return at;
 }
 
 size_t h2_headers(const char *path, uint8_t *out)

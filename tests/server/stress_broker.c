@@ -65,7 +65,7 @@ static struct raw_call *enqueue(struct raw_client *client, uint32_t number)
 
 static void *produce(void *arg)
 {
-    uint32_t first = (uint32_t)(uintptr_t)arg * EACH;
+    uint32_t first = *(const uint32_t *)arg * EACH;
     struct raw_client *client = raw_open_port(fila_broker_port(broker));
     struct raw_call *calls[IN_FLIGHT] = {0};
     for (uint32_t i = 0; i < EACH + IN_FLIGHT; i++) {
@@ -142,7 +142,7 @@ static void consume_once(struct raw_client *client, uint64_t *random)
 
 static void *consume(void *arg)
 {
-    uint64_t random = (uintptr_t)arg;
+    uint64_t random = *(const uint32_t *)arg + 1;
     struct raw_client *client = NULL;
     while (atomic_load(&done) < MESSAGES && !atomic_load(&closing)) {
         if (!client || pick(&random, 4) == 0) {
@@ -198,16 +198,19 @@ static void create_queue(void)
 static void run_round(bool close_amid)
 {
     fila_broker_options options = FILA_BROKER_OPTIONS_INIT;
-    pthread_t threads[2 * CONNECTIONS];
+    pthread_t producers[CONNECTIONS];
+    pthread_t consumers[CONNECTIONS];
+    uint32_t numbers[CONNECTIONS];
     fila_error error;
     options.listen = "127.0.0.1:0";
     options.idle_timeout_ms = 1; /* leases that a cancelled stream left behind come back */
     must(fila_broker_open(&options, &broker, &error) == FILA_OK, "no broker");
     create_queue();
     add_faults();
-    for (uintptr_t i = 0; i < CONNECTIONS; i++) {
-        pthread_create(&threads[2 * i], NULL, produce, (void *)i);
-        pthread_create(&threads[2 * i + 1], NULL, consume, (void *)(i + 1));
+    for (uint32_t i = 0; i < CONNECTIONS; i++) {
+        numbers[i] = i;
+        pthread_create(&producers[i], NULL, produce, &numbers[i]);
+        pthread_create(&consumers[i], NULL, consume, &numbers[i]);
     }
     if (close_amid) {
         while (atomic_load(&done) < MESSAGES / 4) {
@@ -217,8 +220,9 @@ static void run_round(bool close_amid)
         atomic_store(&closing, true);
         fila_broker_close(broker);
     }
-    for (size_t i = 0; i < 2 * CONNECTIONS; i++) {
-        pthread_join(threads[i], NULL);
+    for (size_t i = 0; i < CONNECTIONS; i++) {
+        pthread_join(producers[i], NULL);
+        pthread_join(consumers[i], NULL);
     }
     fila_broker_free(broker);
 }

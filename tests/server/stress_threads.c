@@ -15,9 +15,7 @@
 #include <stdlib.h>
 
 enum {
-    CALLERS = 2,
-    READERS = 2,
-    PUSHERS = 2,
+    ROLES = 6,
     ROUNDS = 30,
     IN_FLIGHT = 40
 };
@@ -65,7 +63,7 @@ static void check_answer(struct raw_call *call)
 
 static void *call_on(void *arg)
 {
-    uint64_t random = (uintptr_t)arg;
+    uint64_t random = *(const uint64_t *)arg;
     struct raw_client *client = raw_open_port(fb_server_port(rig.server));
     struct raw_call *calls[IN_FLIGHT] = {0};
     while (!atomic_load(&stop)) {
@@ -97,7 +95,7 @@ static void check_message(const fila_message *message, size_t number)
 
 static void *read_on(void *arg)
 {
-    uint64_t random = (uintptr_t)arg;
+    uint64_t random = *(const uint64_t *)arg;
     struct raw_client *client = raw_open_port(fb_server_port(rig.server));
     while (!atomic_load(&stop)) {
         struct raw_call *stream = raw_consume(client, pick(&random, 2) ? "odd" : "even");
@@ -125,7 +123,7 @@ static void *read_on(void *arg)
 
 static void *push_on(void *arg)
 {
-    uint64_t random = (uintptr_t)arg;
+    uint64_t random = *(const uint64_t *)arg;
     fila_error end = FILA_ERROR_INIT;
     while (!atomic_load(&stop)) {
         const char *queue = pick(&random, 2) ? "odd" : "even";
@@ -144,22 +142,18 @@ static void *push_on(void *arg)
 
 static void one_round(uint64_t seed)
 {
-    pthread_t threads[CALLERS + READERS + PUSHERS];
+    static void *(*const roles[ROLES])(void *) = {call_on, call_on, read_on,
+                                                  read_on, push_on, push_on};
+    pthread_t threads[ROLES];
+    uint64_t seeds[ROLES];
     struct timespec pause = {.tv_nsec = 100000000};
-    size_t count = 0;
     atomic_store(&stop, false);
     atomic_store(&stopping, false);
     rig = rig_open();
-    atomic_store(
-        &rig.server->relief.check_ms, seed % 3 ? 1 : 200); /* both threads at work, or one */
-    for (uintptr_t i = 0; i < CALLERS; i++) {
-        pthread_create(&threads[count++], NULL, call_on, (void *)(seed * 10 + i));
-    }
-    for (uintptr_t i = 0; i < READERS; i++) {
-        pthread_create(&threads[count++], NULL, read_on, (void *)(seed * 20 + i));
-    }
-    for (uintptr_t i = 0; i < PUSHERS; i++) {
-        pthread_create(&threads[count++], NULL, push_on, (void *)(seed * 30 + i));
+    atomic_store(&rig.server->relief.check_ms, seed % 3 ? 1 : 200); /* both threads, or one */
+    for (size_t i = 0; i < ROLES; i++) {
+        seeds[i] = seed * 100 + i;
+        pthread_create(&threads[i], NULL, roles[i], &seeds[i]);
     }
     (void)nanosleep(&pause, NULL);
     atomic_store(&stopping, seed % 2 == 0);
@@ -167,7 +161,7 @@ static void one_round(uint64_t seed)
         fb_server_stop(rig.server);
     }
     atomic_store(&stop, true);
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < ROLES; i++) {
         pthread_join(threads[i], NULL);
     }
     rig_close(&rig);
