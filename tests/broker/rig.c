@@ -5,13 +5,21 @@
 #include <criterion/new/assert.h>
 
 #include <stdio.h>
-#include <stdlib.h>
 
 /* ---- Hooks ---- */
 
 static bool is(fila_view text, const char *word)
 {
     return text.len == strlen(word) && memcmp(text.data, word, text.len) == 0;
+}
+
+static uint32_t number(fila_view text)
+{
+    uint32_t value = 0;
+    for (size_t i = 0; i < text.len; i++) {
+        value = value * 10 + (uint32_t)(text.data[i] - '0');
+    }
+    return value;
 }
 
 static void on_enqueue(
@@ -29,7 +37,7 @@ static void on_enqueue(
         if (is(header->key, "key")) {
             plan->fairness_key = header->value;
         } else if (is(header->key, "weight")) {
-            plan->weight = (uint32_t)atoi(header->value.data);
+            plan->weight = number(header->value);
         } else {
             throttles[plan->throttle_key_count++] = header->value;
         }

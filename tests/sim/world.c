@@ -474,6 +474,7 @@ static void run(struct world *w)
                 sim_fail(
                     w, "not over in time: %u of %u messages through", w->gone, w->config.messages);
             }
+            sim_call_forget(&event);
             return;
         }
         w->now = event.at;

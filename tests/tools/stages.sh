@@ -110,7 +110,7 @@ sanitizer_options() { # TREE
     rm -rf "$reports"
     mkdir -p "$reports"
     common=log_path=$reports/report:log_exe_name=1:external_symbolizer_path=$symbolizer
-    export ASAN_OPTIONS=$common:detect_leaks=1:detect_stack_use_after_return=1:strict_string_checks=1:check_initialization_order=1
+    export ASAN_OPTIONS=$common:detect_leaks=1:detect_stack_use_after_return=1:check_initialization_order=1
     export UBSAN_OPTIONS=$common:print_stacktrace=1
     export LSAN_OPTIONS=suppressions=$root/tests/suppressions/lsan.txt:print_suppressions=0
     export TSAN_OPTIONS=$common:ignore_noninstrumented_modules=1:report_thread_leaks=0:suppressions=$root/tests/suppressions/tsan.txt:second_deadlock_stack=1
