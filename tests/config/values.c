@@ -3,6 +3,7 @@
  * What a config is understood to say: values, defaults, overrides, includes, expansion, origins.
  */
 #include "base/clock.h"
+#include "config/cgroup.h"
 #include "config/loader.h"
 #include "rows.h"
 
@@ -501,90 +502,4 @@ Test(values, the_reference_config_has_every_key_with_its_default)
     fw_arena_free(&arena);
     fw_config_free(written);
     fw_config_free(defaults);
-}
-
-/* ---- CPUs ---- */
-
-static void put(const char *root, const char *path, const char *text)
-{
-    char name[512];
-    (void)snprintf(name, sizeof name, "%s%s", root, path);
-    for (char *slash = strchr(name + strlen(root) + 1, '/'); slash;
-         slash = strchr(slash + 1, '/')) {
-        *slash = '\0';
-        (void)mkdir(name, 0700);
-        *slash = '/';
-    }
-    FILE *file = fopen(name, "w");
-    cr_assert(file != NULL, "%s", name);
-    (void)fputs(text, file);
-    (void)fclose(file);
-}
-
-struct cpu_row {
-    const char *what;
-    uint32_t cpus; /* UINT32_MAX: as many as the affinity mask has */
-    const char *files[4][2];
-};
-
-static const struct cpu_row CPU_ROWS[] = {
-    {"no cgroup at all", UINT32_MAX, {{NULL}}},
-    {"version 2, no limit",
-     UINT32_MAX,
-     {{"/proc/self/cgroup", "0::/a\n"}, {"/sys/fs/cgroup/a/cpu.max", "max 100000\n"}}},
-    {"version 2, one CPU",
-     1,
-     {{"/proc/self/cgroup", "0::/a\n"}, {"/sys/fs/cgroup/a/cpu.max", "100000 100000\n"}}},
-    {"half a CPU is one",
-     1,
-     {{"/proc/self/cgroup", "0::/a\n"}, {"/sys/fs/cgroup/a/cpu.max", "50000 100000\n"}}},
-    {"one and a half are two",
-     2,
-     {{"/proc/self/cgroup", "0::/a\n"}, {"/sys/fs/cgroup/a/cpu.max", "150000 100000\n"}}},
-    {"the limit is above",
-     1,
-     {{"/proc/self/cgroup", "0::/a/b/c\n"},
-      {"/sys/fs/cgroup/a/cpu.max", "20000 100000\n"},
-      {"/sys/fs/cgroup/a/b/c/cpu.max", "max 100000\n"}}},
-    {"the path is the host's, only the mount is there",
-     1,
-     {{"/proc/self/cgroup", "0::/kubepods/pod1/x\n"}, {"/sys/fs/cgroup/cpu.max", "1000 100000\n"}}},
-    {"version 1",
-     1,
-     {{"/proc/self/cgroup", "3:memory:/m\n2:cpu,cpuacct:/a\n0::/\n"},
-      {"/sys/fs/cgroup/cpu,cpuacct/a/cpu.cfs_quota_us", "30000\n"},
-      {"/sys/fs/cgroup/cpu,cpuacct/a/cpu.cfs_period_us", "100000\n"}}},
-    {"version 1, no limit",
-     UINT32_MAX,
-     {{"/proc/self/cgroup", "2:cpu:/a\n"},
-      {"/sys/fs/cgroup/cpu/a/cpu.cfs_quota_us", "-1\n"},
-      {"/sys/fs/cgroup/cpu/a/cpu.cfs_period_us", "100000\n"}}},
-    {"more than there are",
-     UINT32_MAX,
-     {{"/proc/self/cgroup", "0::/a\n"}, {"/sys/fs/cgroup/a/cpu.max", "99999900000 100000\n"}}},
-    {"nonsense",
-     UINT32_MAX,
-     {{"/proc/self/cgroup", "what\n0::\n1:cpu\n"}, {"/sys/fs/cgroup/cpu.max", "\n"}}},
-};
-
-Test(cpus, of_the_cgroup)
-{
-    char root[64];
-    (void)snprintf(root, sizeof root, "/tmp/fila-cpus-XXXXXX");
-    cr_assert(mkdtemp(root) != NULL);
-    uint32_t all = fw_cpus_granted(root);
-    cr_assert(ge(u32, all, 1));
-    for (size_t i = 0; i < sizeof CPU_ROWS / sizeof *CPU_ROWS; i++) {
-        char folder[80];
-        (void)snprintf(folder, sizeof folder, "%s/%zu", root, i);
-        (void)mkdir(folder, 0700);
-        for (size_t f = 0; f < 4 && CPU_ROWS[i].files[f][0]; f++) {
-            put(folder, CPU_ROWS[i].files[f][0], CPU_ROWS[i].files[f][1]);
-        }
-        uint32_t expected = CPU_ROWS[i].cpus < all ? CPU_ROWS[i].cpus : all;
-        cr_expect(eq(u32, fw_cpus_granted(folder), expected), "%s", CPU_ROWS[i].what);
-    }
-    char command[96];
-    (void)snprintf(command, sizeof command, "rm -r %s", root);
-    cr_expect(eq(int, system(command), 0));
 }

@@ -2,6 +2,7 @@
 """`check` and `explain` of the real binary: output, exit status, and what a broker says to a config."""
 import json
 import re
+import resource
 import socket
 import subprocess
 import time
@@ -47,6 +48,53 @@ def check_takes_warnings_for_errors_when_asked(bench):
                             r'\./fila-worker\.cfg:1', err)
     out, err = check(bench, text, "--offline", "--deny-warnings", status=78)
     expect_match("last line", r"\n0 errors, 1 warning\n$", err)
+
+
+def sums(*rows):
+    return "".join("./fila-worker.cfg%s\n" % row for row in rows)
+
+
+@test()
+def check_does_the_sums(bench):
+    slow = 'drain_timeout = "10s";\n' + GOOD.replace("} );", 'concurrency = 2; } );')
+    out, err = check(bench, slow, "--offline", "--handler-time", "5s", "--grace", "11s")
+    expect_equal("warnings", err, sums(
+        ':2: warning: queue "q": a long queue is leased faster than it is handled: (130 leased ahead + prefetch 4) x 5s / '
+        'concurrency 2 + 5s = 340s > the 27500ms that a lease leaves: the rest is returned, and handled out of order. '
+        'Passes: visibility_timeout = "359s" (here and of the queue), concurrency = 52, or handlers of 404ms',
+        ':2: warning: queue "q": the tries of a failing message do not fit one lease: 5 x 5s + backoffs 15s = 40s > the '
+        '27500ms that a lease leaves: with several workers each counts its own. Passes: visibility_timeout = "44s" (here '
+        'and of the queue)',
+        ':2: warning: queue "q": a stop cuts runs short: timeout 15s + 2s for returning > drain_timeout 10s. Passes: '
+        'drain_timeout = "17s", or timeout = "8s"',
+        ': warning: drain_timeout: the worker is killed before its drain is over: drain_timeout 10s + 2s > the grace '
+        'period 11s. Passes: drain_timeout = "9s", or a grace period of 12s'))
+    for fixed in ('drain_timeout = "17s"', 'visibility_timeout = "359s"; timeout = "15s"', "concurrency = 52"):
+        key = fixed.split(" ")[0]
+        where = slow.replace('drain_timeout = "10s"', fixed) if key == "drain_timeout" else \
+            slow.replace("concurrency = 2", fixed if key == "concurrency" else "concurrency = 2; " + fixed)
+        _, again = check(bench, where, "--offline", "--handler-time", "5s")
+        gone = {"drain_timeout": "cut short", "visibility_timeout": "leased faster", "concurrency": "leased faster"}[key]
+        expect("%s passes: %s" % (fixed, again), gone not in again)
+
+
+@test()
+def check_counts_descriptors_and_memory(bench):
+    each = ('{ queue = "q%d"; handler = { plugin = "exec"; command = [ "true" ]; }; concurrency = 32; '
+            'prefetch_bytes = "64GiB"; }')
+    bench.write("fila-worker.cfg", "queues = ( %s );\n" % ", ".join(each % i for i in range(32)))
+    done = subprocess.run([bench.worker_path, "check", "--offline"], cwd=bench.folder, env=bench.environment(),
+                          capture_output=True, text=True, timeout=30 * SLOW,
+                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024)))
+    out = done.stderr
+    expect_match("descriptors", r"queues: descriptors may run out: about 6240 for the worker, its queues and 6 for each "
+                                r"running command > the limit of 1024\. Passes: ulimit -n 6240", out)
+    expect_match("memory", r'queues: messages alone may fill the memory: 2 x prefetch_bytes over all queues = 4096GiB > '
+                           r'3/4 of the \d+[KMG]iB that this process may use\. Passes: prefetch_bytes = "\d+[KMG]iB"', out)
+    out, err = check(bench, GOOD, "--offline", "--handler-time", "20s")
+    expect_match("longer than the timeout", r'every run is cut: handlers of 20s >= timeout 15s', err)
+    out, err = check(bench, GOOD, "--grace", "5", status=64)
+    expect_match("no unit", r"^fila-worker check: --grace: ", err)
 
 
 @test()

@@ -2,17 +2,24 @@
 #include "check.h"
 
 #include "cli.h"
+#include "config/cgroup.h"
+#include "config/units.h"
 #include "load.h"
 
 #include <jansson.h>
 #include <stdio.h>
+#include <sys/resource.h>
 
 static const char HELP[] =
     "usage: fila-worker check [--config FILE] [--offline] [--deny-warnings] [--json]\n"
+    "                         [--handler-time TIME] [--grace TIME]\n"
     "\n"
     "Says what is wrong with a config file, with the place and what to write instead; loads the handlers and checks their\n"
-    "options; and, unless --offline, asks the broker (for 3 s) whether it answers and has the queues.\n"
+    "options; does the sums (drain, descriptors, memory; with --handler-time also leases); and, unless --offline, asks the\n"
+    "broker (for 3 s) whether it answers and has the queues.\n"
     "\n" FW_CLI_LOAD_HELP "  --offline          do not talk to the broker\n"
+    "  --handler-time TIME  what a handler takes for a message (\"200ms\"): whether leases last for a long queue\n"
+    "  --grace TIME       what the platform gives a stop before it kills (Kubernetes: \"30s\")\n"
     "  --deny-warnings    a warning is an error\n"
     "  --json             for programs, on standard output\n"
     "\n"
@@ -23,6 +30,8 @@ enum {
     OPT_OFFLINE = 1000,
     OPT_DENY,
     OPT_JSON,
+    OPT_HANDLER_TIME,
+    OPT_GRACE,
     OPT_HELP
 };
 
@@ -31,12 +40,15 @@ static const struct option OPTIONS[] = {
     {"offline", no_argument, NULL, OPT_OFFLINE},
     {"deny-warnings", no_argument, NULL, OPT_DENY},
     {"json", no_argument, NULL, OPT_JSON},
+    {"handler-time", required_argument, NULL, OPT_HANDLER_TIME},
+    {"grace", required_argument, NULL, OPT_GRACE},
     {"help", no_argument, NULL, OPT_HELP},
     {NULL, 0, NULL, 0},
 };
 
 struct check {
     struct fw_cli_source source;
+    struct fw_surroundings around;
     bool offline;
     bool deny_warnings;
     bool json;
@@ -75,13 +87,23 @@ void fw_findings_add(
         .source = ""};
 }
 
+static int take_time(const char *option, int64_t *ret)
+{
+    char error[FW_UNIT_ERROR_SIZE];
+    if (!fw_parse_duration(optarg, ret, error)) {
+        return fw_cli_usage("check", "%s: %s", option, error);
+    }
+    return *ret > 0 ? -1 : fw_cli_usage("check", "%s must be more than nothing", option);
+}
+
 /* -1 = go on; else the exit status to end with. */
 static int parse(int argc, char **argv, struct check *check)
 {
     int option = 0;
+    int status = -1;
     opterr = 0;
     /* NOLINTNEXTLINE(concurrency-mt-unsafe): main thread */
-    while ((option = getopt_long(argc, argv, ":", OPTIONS, NULL)) != -1) {
+    while (status < 0 && (option = getopt_long(argc, argv, ":", OPTIONS, NULL)) != -1) {
         if (fw_cli_source_option(&check->source, option)) {
             continue;
         }
@@ -95,6 +117,12 @@ static int parse(int argc, char **argv, struct check *check)
         case OPT_JSON:
             check->json = true;
             break;
+        case OPT_HANDLER_TIME:
+            status = take_time("--handler-time", &check->around.handler_time);
+            break;
+        case OPT_GRACE:
+            status = take_time("--grace", &check->around.grace);
+            break;
         case OPT_HELP:
             (void)fputs(HELP, stdout);
             return fw_cli_finish("check", FW_EXIT_OK);
@@ -102,11 +130,19 @@ static int parse(int argc, char **argv, struct check *check)
             return fw_cli_bad_option("check", option, argv);
         }
     }
-    return optind == argc
-               ? -1
-               : fw_cli_usage(
-                     "check", "unexpected argument \"%s\" (a config file is given with --config)",
-                     argv[optind]);
+    if (status < 0 && optind < argc) {
+        status = fw_cli_usage(
+            "check", "unexpected argument \"%s\" (a config file is given with --config)",
+            argv[optind]);
+    }
+    return status;
+}
+
+static void look_around(struct fw_surroundings *around)
+{
+    struct rlimit files;
+    around->memory = fw_memory_granted("");
+    around->descriptors = getrlimit(RLIMIT_NOFILE, &files) == 0 ? files.rlim_cur : UINT64_MAX;
 }
 
 static json_t *text_or_null(const char *text)
@@ -180,6 +216,8 @@ static int run(struct check *check)
         check->queues = config->queue_count;
         fw_check_handlers(&findings, config);
         check->handler_errors = findings.errors;
+        look_around(&check->around);
+        fw_check_sums(&findings, config, &check->around);
         fw_check_brokers(&findings, config, !check->offline);
     }
     check->errors = diagnostics.errors + findings.errors;

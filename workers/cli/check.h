@@ -35,4 +35,18 @@ void fw_check_handlers(struct fw_findings *findings, const struct fw_config *con
  * answer (within 3 s in all) and have the queues. */
 void fw_check_brokers(struct fw_findings *findings, const struct fw_config *config, bool ask);
 
+/* What the sums of check_sums.c are done with. */
+struct fw_surroundings {
+    int64_t handler_time; /* ns of a run; 0 = not told */
+    int64_t grace;        /* ns between a platform's SIGTERM and its SIGKILL; 0 = not told */
+    uint64_t descriptors; /* this process's limit */
+    uint64_t memory;      /* bytes that it may use */
+};
+
+/* check_sums.c: leases, drain, descriptors, memory. */
+void fw_check_sums(
+    struct fw_findings *findings,
+    const struct fw_config *config,
+    const struct fw_surroundings *around);
+
 #endif

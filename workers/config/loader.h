@@ -109,10 +109,4 @@ void fw_overrides_apply(struct fw_loader *loader);
 /* validate.c: what keys must be among each other; fills in the defaults that depend on others. */
 void fw_validate(struct fw_loader *loader);
 
-/* cpus.c: how many CPUs this process may use: the least of the affinity mask and the quotas of its
- * cgroup (v2 and v1) and of all above it, rounded up; at least 1. `root` is put before /proc and
- * /sys
- * ("" but in tests). */
-uint32_t fw_cpus_granted(const char *root);
-
 #endif

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: AGPL-3.0-or-later */
 #include "base/clock.h"
+#include "cgroup.h"
 #include "loader.h"
 #include "units.h"
 

@@ -46,8 +46,7 @@ static const char *text_of(int64_t time, char text[TEXT_SIZE])
     return text;
 }
 
-/* What of a visibility timeout one run may take. */
-static int64_t usable(int64_t vt)
+int64_t fw_delivery_usable(int64_t vt)
 {
     return vt - fw_margin_for(vt, 0) - fw_slack_for(vt, 0);
 }
@@ -59,7 +58,7 @@ static int64_t least_vt(int64_t timeout)
     int64_t high = 2 * timeout + FILA_S;
     while (high - low > 1) {
         int64_t middle = low + (high - low) / 2;
-        if (usable(middle) > timeout) {
+        if (fw_delivery_usable(middle) > timeout) {
             high = middle;
         } else {
             low = middle;
@@ -81,7 +80,7 @@ static bool timeout_problem(int64_t vt, int64_t timeout, char *ret_text, size_t 
         "timeout (%s) + margin (%s) + slack (%s) must be less than visibility_timeout (%s): "
         "at most timeout = \"%s\", or at least visibility_timeout = \"%s\" passes",
         text_of(timeout, texts[0]), text_of(margin, texts[1]), text_of(slack, texts[2]),
-        text_of(vt, texts[3]), text_of((usable(vt) - 1) / FILA_MS * FILA_MS, texts[4]),
+        text_of(vt, texts[3]), text_of((fw_delivery_usable(vt) - 1) / FILA_MS * FILA_MS, texts[4]),
         text_of(least_vt(timeout), texts[5]));
     return true;
 }

@@ -234,6 +234,10 @@ bool fw_delivery_config_problem(
     size_t size);
 
 /* NULL without memory. `config` is copied. The first commands open the streams. */
+/* What of a visibility timeout a message may wait and run: without margin and slack, on a path whose
+ * times are not known yet. */
+int64_t fw_delivery_usable(int64_t vt);
+
 struct fw_delivery *fw_delivery_new(const struct fw_delivery_config *config, int64_t now);
 void fw_delivery_free(struct fw_delivery *engine); /* takes NULL; what is held is forgotten */
 
