@@ -306,8 +306,10 @@ void sim_worker_drain(struct sim_worker *worker, int64_t time)
 {
     struct world *w = worker->world;
     sim_trace(w, "drain", worker->index, UINT32_MAX, time);
+    if (!worker->draining || w->now + time < worker->drain_deadline) {
+        worker->drain_deadline = w->now + time;
+    }
     worker->draining = true;
-    worker->drain_deadline = w->now + time;
     fw_delivery_drain(worker->engine, w->now, w->now + time);
     sim_worker_take(worker);
 }

@@ -35,6 +35,7 @@ static void close_breaker(struct fw_delivery *e)
     struct fw_breaker *breaker = &e->breaker;
     fw_notice(e, FW_NOTICE_BREAKER_CLOSED, NULL, e->now - breaker->opened_at);
     *breaker = (struct fw_breaker){0};
+    e->streams_at = 0;
     if (!e->paused) {
         e->withdrawn = false;
     }
@@ -48,6 +49,7 @@ static void trial_failed(struct fw_delivery *e)
     breaker->trial = NULL;
     if (breaker->by_stream) {
         breaker->by_stream = false;
+        e->streams_at = 0;
         fw_withdraw(e);
     }
 }
@@ -113,6 +115,9 @@ static int64_t still_since(const struct fw_delivery *e)
 void fw_breaker_step(struct fw_delivery *e)
 {
     struct fw_breaker *breaker = &e->breaker;
+    if (!breaker->open && !e->paused) {
+        return;
+    }
     int64_t since = still_since(e);
     int64_t down;
     if (since != FILA_NEVER && e->now >= since + e->vt / 2) {
@@ -128,6 +133,7 @@ void fw_breaker_step(struct fw_delivery *e)
         }
     } else if (e->withdrawn && e->now >= stream_trial_at(e) && fw_streams_down(e, &down)) {
         e->withdrawn = false;
+        e->streams_at = 0;
         breaker->by_stream = true;
     }
 }

@@ -172,7 +172,8 @@ enum fw_command_kind {
     FW_COMMAND_OPEN_STREAM, /* stream, window */
     FW_COMMAND_STOP_STREAM, /* stream */
     FW_COMMAND_PROBE,       /* ask the handler whether its dependency is back */
-    FW_COMMAND_NOTICE,      /* notice, user (may be NULL), value: something for the log */
+    FW_COMMAND_NOTICE,      /* notice, user (may be NULL), value, stream (PIPE_SLOW,
+                                RECONNECT): something for the log */
     FW_COMMAND_FINISH, /* user, outcome, cause, attempt: the delivery is over; last command that
                           names it */
     FW_COMMAND_DRAINED /* the drain is over: nothing is held, no stream is open */

@@ -8,6 +8,7 @@ void fw_withdraw(struct fw_delivery *e)
 {
     if (!e->withdrawn) {
         e->withdrawn = true;
+        e->streams_at = 0;
         e->withdrawn_at = e->now;
     }
 }

@@ -3,6 +3,12 @@
 
 #include <stdlib.h>
 
+/* Of prefetch, for each stream. */
+static uint32_t share_of(const struct fw_delivery_config *config)
+{
+    return config->prefetch > config->streams ? config->prefetch / config->streams : 1;
+}
+
 struct fw_delivery *fw_delivery_new(const struct fw_delivery_config *config, int64_t now)
 {
     struct fw_delivery *e = calloc(1, sizeof(*e));
@@ -19,6 +25,7 @@ struct fw_delivery *fw_delivery_new(const struct fw_delivery_config *config, int
         fw_delivery_free(e);
         return NULL;
     }
+    e->share = share_of(&e->config);
     fw_timing_update(e);
     if (config->timeout > 0) { /* else the handler's own times tell, once known */
         fw_check_split(e);
@@ -71,14 +78,28 @@ static void timers_due(struct fw_delivery *e)
 static void step(struct fw_delivery *e)
 {
     timers_due(e);
-    fw_return_overdue(e);
+    if (e->certain.count + e->unsure.count > 0) {
+        fw_return_overdue(e);
+    }
     fw_breaker_step(e);
-    fw_drain_step(e);
+    if (e->withdrawn || e->draining) {
+        fw_drain_step(e);
+    }
     fw_streams_step(e);
-    fw_start(e);
-    fw_settle_send(e);
-    fw_flush_step(e);
-    fw_grant(e);
+    if (e->certain.count + e->unsure.count > 0) {
+        fw_start(e);
+    }
+    if (e->acks != NULL || e->nacks != NULL) {
+        fw_settle_send(e);
+    }
+    uint32_t room = fw_room(e);
+    if (room == 0 || e->flushing > 0) {
+        fw_flush_step(e, room);
+        room = fw_room(e); /* a flush reads on credits of its own */
+    }
+    if (room > 0) {
+        fw_grant(e, room);
+    }
 }
 
 static struct fw_stream *stream_of(const struct fw_delivery *e, uint32_t stream)
@@ -206,6 +227,7 @@ void fw_delivery_resume(struct fw_delivery *engine, int64_t now)
     if (engine->paused) {
         engine->paused = false;
         engine->withdrawn = false;
+        engine->streams_at = 0;
     }
     step(engine);
 }
@@ -217,6 +239,7 @@ void fw_delivery_drain(struct fw_delivery *engine, int64_t now, int64_t deadline
         engine->drain_deadline = deadline;
     }
     engine->draining = true;
+    engine->streams_at = 0;
     step(engine);
 }
 
@@ -230,8 +253,10 @@ void fw_delivery_reconfigure(
     if (!fw_streams_resize(engine, full.streams)) {
         full.streams = engine->stream_count;
     }
+    engine->streams_at = 0;
     bool other_vt = full.visibility_timeout != engine->config.visibility_timeout;
     engine->config = full;
+    engine->share = share_of(&full);
     if (other_vt) {
         engine->vt = full.visibility_timeout;
         fw_forget_short_lease(engine);

@@ -79,22 +79,26 @@ int64_t fw_quantile_get(const struct fw_quantile *quantile, uint32_t permille)
 
 static void roll(struct fw_peak *peak, int64_t now, int64_t period)
 {
-    int64_t length = period / (FW_PEAK_PARTS - 1) > 0 ? period / (FW_PEAK_PARTS - 1) : 1;
-    int64_t part = now / length;
-    if (part - peak->part > FW_PEAK_PARTS || part < peak->part) {
-        peak->part = part - FW_PEAK_PARTS;
+    int64_t length = period / (FW_PEAK_PARTS - 1) + 1;
+    if (now - peak->began < length) {
+        return;
     }
-    while (peak->part < part) {
-        peak->part++;
-        peak->longest[peak->part % FW_PEAK_PARTS] = 0;
+    if (now - peak->began >= FW_PEAK_PARTS * length) {
+        *peak = (struct fw_peak){.began = now};
+        return;
+    }
+    while (now - peak->began >= length) {
+        peak->began += length;
+        peak->part = (peak->part + 1) % FW_PEAK_PARTS;
+        peak->longest[peak->part] = 0;
     }
 }
 
 void fw_peak_add(struct fw_peak *peak, int64_t now, int64_t period, int64_t duration)
 {
     roll(peak, now, period);
-    if (duration > peak->longest[peak->part % FW_PEAK_PARTS]) {
-        peak->longest[peak->part % FW_PEAK_PARTS] = duration;
+    if (duration > peak->longest[peak->part]) {
+        peak->longest[peak->part] = duration;
     }
 }
 

@@ -29,7 +29,8 @@ int64_t fw_quantile_get(const struct fw_quantile *quantile, uint32_t permille);
 /* The longest duration of the last `period`, give or take a quarter more. */
 struct fw_peak {
     int64_t longest[FW_PEAK_PARTS];
-    int64_t part; /* number of the newest part */
+    int64_t began; /* the newest part */
+    uint32_t part;
 };
 
 void fw_peak_add(struct fw_peak *peak, int64_t now, int64_t period, int64_t duration);

@@ -12,16 +12,18 @@ static int64_t flush_due(const struct fw_delivery *e, const struct fw_stream *s)
     return fw_max(due, s->flush_next);
 }
 
-/* Reading stands still because the bounds are reached, and for no other reason. */
+/* Reading stands still because the bounds are reached (there is no room), and for no other reason.
+ */
 static bool stands_still(const struct fw_delivery *e, const struct fw_stream *s)
 {
     return s->state == FW_STREAM_UP && s->credits == 0 && !e->pressure && !e->paused &&
-           !e->draining && !e->withdrawn && fw_room(e) == 0;
+           !e->draining && !e->withdrawn;
 }
 
 static void begin(struct fw_delivery *e, struct fw_stream *s)
 {
     s->flushing = true;
+    e->flushing++;
     s->flush_began = e->now;
     s->flush_left = fw_walk_pipe(&s->walk);
     s->flush_returned = 0;
@@ -52,6 +54,7 @@ void fw_flush_end(struct fw_delivery *e, struct fw_stream *s)
         return;
     }
     s->flushing = false;
+    e->flushing--;
     s->flush_left = 0;
     s->flush_next = e->now + e->vt / 4;
     if (s->flush_returned == 0) {
@@ -113,13 +116,13 @@ static void go_on(struct fw_delivery *e, struct fw_stream *s)
     }
 }
 
-void fw_flush_step(struct fw_delivery *e)
+void fw_flush_step(struct fw_delivery *e, uint32_t room)
 {
     for (uint32_t i = 0; i < e->stream_count; i++) {
         struct fw_stream *s = &e->streams[i];
         if (s->flushing) {
             go_on(e, s);
-        } else if (stands_still(e, s) && e->now >= flush_due(e, s)) {
+        } else if (room == 0 && stands_still(e, s) && e->now >= flush_due(e, s)) {
             begin(e, s);
         }
     }
@@ -128,6 +131,9 @@ void fw_flush_step(struct fw_delivery *e)
 int64_t fw_flush_wake(const struct fw_delivery *e)
 {
     int64_t wake = FILA_NEVER;
+    if (fw_room(e) > 0) {
+        return wake;
+    }
     for (uint32_t i = 0; i < e->stream_count; i++) {
         const struct fw_stream *s = &e->streams[i];
         if (!s->flushing && stands_still(e, s)) {

@@ -302,6 +302,9 @@ struct fw_delivery {
 
     struct fw_stream *streams;
     uint32_t stream_count; /* allocated; those over config.streams are closing */
+    int64_t streams_at;    /* when they are looked at again; 0 after a change */
+    uint32_t share;        /* of prefetch, for each stream */
+    uint32_t flushing;     /* streams */
     uint32_t next_stream;
     uint32_t credits; /* outstanding, over all streams */
 
@@ -460,7 +463,7 @@ void fw_streams_step(struct fw_delivery *e);
 int64_t fw_streams_wake(const struct fw_delivery *e);
 void fw_pipe_check(struct fw_delivery *e, struct fw_stream *s, const struct fw_arrival *arrival);
 uint32_t fw_room(const struct fw_delivery *e); /* messages that may be granted now */
-void fw_grant(struct fw_delivery *e);
+void fw_grant(struct fw_delivery *e, uint32_t room);
 void fw_stream_grant(struct fw_delivery *e, struct fw_stream *s, uint32_t credits);
 /* Whether none is open, opening or stopping; *ret_since: since when. */
 bool fw_streams_down(const struct fw_delivery *e, int64_t *ret_since);
@@ -468,7 +471,7 @@ bool fw_streams_down(const struct fw_delivery *e, int64_t *ret_since);
 /* ---- flush.c ---- */
 /* True when the arrival was dealt with by a flush. */
 bool fw_flush_takes(struct fw_delivery *e, struct fw_stream *s, struct fw_held *h);
-void fw_flush_step(struct fw_delivery *e);
+void fw_flush_step(struct fw_delivery *e, uint32_t room);
 void fw_flush_end(struct fw_delivery *e, struct fw_stream *s);
 int64_t fw_flush_wake(const struct fw_delivery *e);
 

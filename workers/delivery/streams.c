@@ -37,6 +37,18 @@ static uint32_t index_of(const struct fw_delivery *e, const struct fw_stream *s)
     return (uint32_t)(s - e->streams);
 }
 
+static void stream_notice(
+    struct fw_delivery *e,
+    const struct fw_stream *s,
+    enum fw_notice notice,
+    int64_t value)
+{
+    fw_emit(
+        e,
+        &(struct fw_command){
+            .kind = FW_COMMAND_NOTICE, .notice = notice, .stream = index_of(e, s), .value = value});
+}
+
 static void ask(struct fw_delivery *e, struct fw_stream *s)
 {
     s->state = FW_STREAM_OPENING;
@@ -60,7 +72,7 @@ void fw_stream_opened(struct fw_delivery *e, struct fw_stream *s, const struct f
     s->pipe = *pipe;
     fw_forget_short_lease(e);
     fw_timing_update(e);
-    int64_t answers = fw_peak_get(&e->answers, e->now, e->vt);
+    int64_t answers = fw_peak_get(&e->answers, e->now, e->config.visibility_timeout);
     s->opened_at = fw_max(s->asked_at, e->now - fw_max(e->slack, answers));
     s->up_at = e->now;
     s->was_open = true;
@@ -99,11 +111,12 @@ void fw_stream_ended(struct fw_delivery *e, struct fw_stream *s, enum fw_stream_
     fw_flush_end(e, s);
     e->credits -= s->credits;
     s->credits = 0;
+    e->streams_at = 0;
     s->state = FW_STREAM_DOWN;
     s->ended_at = e->now;
     s->open_at = e->now + pause;
     if (fw_wants_stream(e, index_of(e, s))) {
-        fw_notice(e, FW_NOTICE_RECONNECT, NULL, pause);
+        stream_notice(e, s, FW_NOTICE_RECONNECT, pause);
     }
 }
 
@@ -124,19 +137,7 @@ void fw_stream_used(struct fw_delivery *e, struct fw_stream *s)
     }
 }
 
-void fw_streams_step(struct fw_delivery *e)
-{
-    for (uint32_t i = 0; i < e->stream_count; i++) {
-        struct fw_stream *s = &e->streams[i];
-        if (!fw_wants_stream(e, i)) {
-            fw_stream_stop(e, s);
-        } else if (s->state == FW_STREAM_DOWN && e->now >= s->open_at) {
-            ask(e, s);
-        }
-    }
-}
-
-int64_t fw_streams_wake(const struct fw_delivery *e)
+static int64_t streams_wake(const struct fw_delivery *e)
 {
     int64_t wake = FILA_NEVER;
     for (uint32_t i = 0; i < e->stream_count; i++) {
@@ -145,6 +146,27 @@ int64_t fw_streams_wake(const struct fw_delivery *e)
         }
     }
     return wake;
+}
+
+void fw_streams_step(struct fw_delivery *e)
+{
+    if (e->now < e->streams_at) {
+        return;
+    }
+    for (uint32_t i = 0; i < e->stream_count; i++) {
+        struct fw_stream *s = &e->streams[i];
+        if (!fw_wants_stream(e, i)) {
+            fw_stream_stop(e, s);
+        } else if (s->state == FW_STREAM_DOWN && e->now >= s->open_at) {
+            ask(e, s);
+        }
+    }
+    e->streams_at = streams_wake(e);
+}
+
+int64_t fw_streams_wake(const struct fw_delivery *e)
+{
+    return e->streams_at;
 }
 
 bool fw_streams_down(const struct fw_delivery *e, int64_t *ret_since)
@@ -189,19 +211,8 @@ void fw_pipe_check(struct fw_delivery *e, struct fw_stream *s, const struct fw_a
     }
     uint32_t doubled = s->pipe.window > FW_WINDOW_MAX / 2 ? FW_WINDOW_MAX : s->pipe.window * 2;
     s->window = doubled;
-    fw_notice(e, FW_NOTICE_PIPE_SLOW, NULL, doubled);
+    stream_notice(e, s, FW_NOTICE_PIPE_SLOW, doubled);
     fw_stream_stop(e, s);
-}
-
-/* Messages that the bytes still have room for, going by the size of late. */
-static uint32_t room_in_bytes(const struct fw_delivery *e)
-{
-    uint64_t limit = e->config.prefetch_bytes;
-    if (e->held_bytes >= limit) {
-        return 0;
-    }
-    uint64_t messages = (limit - e->held_bytes) / (e->size_seen > 0 ? e->size_seen : 1);
-    return messages >= UINT32_MAX ? UINT32_MAX : messages == 0 ? 1 : (uint32_t)messages;
 }
 
 static uint32_t left_of(uint32_t limit, uint32_t used)
@@ -214,16 +225,35 @@ static uint32_t lower(uint32_t a, uint32_t b)
     return a < b ? a : b;
 }
 
+/* As many of `room` messages as the bytes have room for, going by the sizes of late; at least one
+ * while there is any. */
+static uint32_t fit_bytes(const struct fw_delivery *e, uint32_t room)
+{
+    uint64_t limit = e->config.prefetch_bytes;
+    uint64_t size = e->size_seen > 0 ? e->size_seen : 1;
+    if (e->held_bytes + (e->credits + (uint64_t)room) * size <= limit) {
+        return room;
+    }
+    if (e->held_bytes >= limit) {
+        return 0;
+    }
+    uint64_t messages = (limit - e->held_bytes) / size;
+    return lower(room, left_of(messages > 1 ? (uint32_t)messages : 1, e->credits));
+}
+
 uint32_t fw_room(const struct fw_delivery *e)
 {
     if (e->pressure || e->paused || e->draining || e->withdrawn) {
         return 0;
     }
     uint32_t room = left_of(e->config.prefetch, e->accounts[FW_ACCOUNT_PREFETCH] + e->credits);
+    if (room == 0) {
+        return 0;
+    }
     room = lower(room, left_of(FW_WAITING_LIMIT, e->accounts[FW_ACCOUNT_WAITING] + e->credits));
     room = lower(
         room, left_of(e->config.settle_in_flight, e->accounts[FW_ACCOUNT_SETTLING] + e->credits));
-    return room == 0 ? 0 : lower(room, left_of(room_in_bytes(e), e->credits));
+    return room == 0 ? 0 : fit_bytes(e, room);
 }
 
 void fw_stream_grant(struct fw_delivery *e, struct fw_stream *s, uint32_t credits)
@@ -240,13 +270,11 @@ void fw_stream_grant(struct fw_delivery *e, struct fw_stream *s, uint32_t credit
 
 /* Each stream has its share of prefetch, whether the others are open or not: credits cannot be
  * taken back from one that is idle. It is topped up when a quarter is used. */
-void fw_grant(struct fw_delivery *e)
+void fw_grant(struct fw_delivery *e, uint32_t room)
 {
-    uint32_t room = fw_room(e);
-    uint32_t share = e->config.prefetch / e->config.streams;
-    share = share > 0 ? share : 1;
+    uint32_t share = e->share;
     for (uint32_t n = 0; n < e->stream_count && room > 0; n++) {
-        e->next_stream = (e->next_stream + 1) % e->stream_count;
+        e->next_stream = e->next_stream + 1 < e->stream_count ? e->next_stream + 1 : 0;
         struct fw_stream *s = &e->streams[e->next_stream];
         if (s->state != FW_STREAM_UP || s->credits >= share) {
             continue;

@@ -70,7 +70,7 @@ static bool look(const struct fw_quantile *quantile)
 void fw_settle_took(struct fw_delivery *e, int64_t took)
 {
     fw_quantile_add(&e->settle_times, e->now, took);
-    fw_peak_add(&e->answers, e->now, e->vt, took);
+    fw_peak_add(&e->answers, e->now, e->config.visibility_timeout, took);
     if (look(&e->settle_times)) {
         e->margin = fw_margin_for(e->vt, fw_quantile_get(&e->settle_times, 990));
     }

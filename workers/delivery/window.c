@@ -35,7 +35,8 @@ static bool proves_empty(
 /* How far back of its read the lease of a message can lie that came into an empty pipe. */
 static int64_t path_delay(struct fw_delivery *e, int64_t trips)
 {
-    int64_t answers = fw_max(fw_peak_get(&e->answers, e->now, e->vt), fw_oldest_settlement(e));
+    int64_t answers = fw_max(
+        fw_peak_get(&e->answers, e->now, e->config.visibility_timeout), fw_oldest_settlement(e));
     return fw_max(2 * trips, fw_max(e->slack, answers));
 }
 
