@@ -72,6 +72,13 @@ static const struct row ROWS[] = {
     {"$W try --handler log a b", 64, "one message at a time"},
     {"$W try --help", 0, "usage: fila-worker try"},
 
+    {"echo ack out 2 | $W try --handler " TEST_E2E "/publisher.so", 0,
+     "publishes to out: payload of 1 bytes, 1 headers"},
+    {"echo ack out 1 | $W try --json --header traceparent=t --handler " TEST_E2E "/publisher.so", 0,
+     "\"traceparent\":\"t\"},\"payload_bytes\":1}]}"},
+    {"echo reject out 1 | $W try --json --handler " TEST_E2E "/publisher.so", 65,
+     "\"published\":[]}"},
+
     {"$W try --config $CFG --queue one /dev/null", 0, "prefix of one: payload of 0 bytes"},
     {"$W try --config $CFG --queue two /dev/null", 65, "reject in "},
     {"$W try --config $CFG --queue three /dev/null", 64, "has no queue \"three\""},

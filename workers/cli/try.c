@@ -5,6 +5,7 @@
 #include "cli.h"
 #include "config/units.h"
 #include "connect.h"
+#include "executor/outbox.h"
 #include "log/log.h"
 #include "readfile.h"
 
@@ -29,7 +30,7 @@ static const char HELP[] =
     "  --queue QUEUE           the queue that it comes from (default \"try\", or the config's only one)\n"
     "  --timeout D             of the handler (default 30s, or the config's)\n"
     "  --log-level LEVEL       debug, info, warn, error (default info)\n"
-    "  --json                  {\"verdict\":...,\"cause\":...,\"reason\":...,\"duration_ms\":...}\n"
+    "  --json                  {\"verdict\":...,\"cause\":...,\"reason\":...,\"duration_ms\":...,\"published\":[...]}\n"
     "\n"
     "Exit status: 0 ack, 75 retry, 65 reject, 69 unavailable; 64 usage; 66 handler refused, or FILE cannot be read; 78 config\n"
     "invalid.\n";
@@ -363,6 +364,33 @@ static int exit_status(enum fw_verdict_kind kind)
     return STATUSES[kind];
 }
 
+static json_t *outbox_json(const struct fw_outgoing *outbox)
+{
+    json_t *all = json_array();
+    for (const struct fw_outgoing *o = outbox; o; o = o->next) {
+        json_t *headers = json_object();
+        for (size_t i = 0; i < o->header_count; i++) {
+            const fila_header *h = &o->headers[i];
+            (void)json_object_setn_new(
+                headers, h->key.data, h->key.len, json_stringn(h->value.data, h->value.len));
+        }
+        (void)json_array_append_new(
+            all, json_pack(
+                     "{s:s%,s:o,s:I}", "queue", o->queue.data, o->queue.len, "headers", headers,
+                     "payload_bytes", (json_int_t)o->payload.len));
+    }
+    return all;
+}
+
+static void print_outbox(const struct fw_outgoing *outbox)
+{
+    for (const struct fw_outgoing *o = outbox; o; o = o->next) {
+        (void)printf(
+            "publishes to %.*s: payload of %zu bytes, %zu headers\n", (int)o->queue.len,
+            o->queue.data, o->payload.len, o->header_count);
+    }
+}
+
 static void print_result(const struct fw_try *request, const struct fw_try_result *result)
 {
     double ms = (double)(result->verdict.ended - result->verdict.started) / (double)FILA_MS;
@@ -370,8 +398,9 @@ static void print_result(const struct fw_try *request, const struct fw_try_resul
     const char *cause = fw_cause_name(result->verdict.cause);
     if (request->json) {
         json_t *all = json_pack(
-            "{s:s,s:s?,s:s?,s:f}", "verdict", verdict, "cause",
-            result->verdict.cause ? cause : NULL, "reason", result->reason, "duration_ms", ms);
+            "{s:s,s:s?,s:s?,s:f,s:o}", "verdict", verdict, "cause",
+            result->verdict.cause ? cause : NULL, "reason", result->reason, "duration_ms", ms,
+            "published", outbox_json(result->outbox));
         (void)json_dumpf(all, stdout, JSON_COMPACT | JSON_REAL_PRECISION(6));
         (void)putchar('\n');
         json_decref(all);
@@ -385,6 +414,7 @@ static void print_result(const struct fw_try *request, const struct fw_try_resul
         (void)printf(
             "asks for a retry after %lld ms\n", (long long)(result->verdict.delay / FILA_MS));
     }
+    print_outbox(result->outbox);
 }
 
 static int run(struct fw_try *request, const struct fw_plugin *plugin)
@@ -404,6 +434,7 @@ static int run(struct fw_try *request, const struct fw_plugin *plugin)
         print_result(request, &result);
         status = exit_status(result.verdict.kind);
         free(result.reason);
+        fw_outgoing_free(result.outbox);
     }
     free(payload);
     return status;

@@ -33,7 +33,8 @@ struct fw_try {
 
 struct fw_try_result {
     struct fw_verdict verdict;
-    char *reason; /* NULL = none; malloc'ed */
+    char *reason;               /* NULL = none; malloc'ed */
+    struct fw_outgoing *outbox; /* what it published; freed with fw_outgoing_free */
     bool cancelled;
 };
 

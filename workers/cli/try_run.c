@@ -101,6 +101,7 @@ static int run_job(
     await_result(&wait);
     ret_result->verdict = job->verdict;
     ret_result->reason = job->reason;
+    ret_result->outbox = job->outbox;
     ret_result->cancelled = wait.cancelled;
     fw_job_free_message(job);
     (void)fw_executor_stop(wait.executor, fila_now() + FILA_S);

@@ -31,6 +31,7 @@
 #define FW_REASON_SIZE 4352
 
 struct fw_plugin; /* plugin/loader.h */
+struct fw_outgoing; /* outbox.h */
 struct fw_run;
 struct fw_hold;
 
@@ -46,6 +47,8 @@ struct fw_job {
     struct fw_verdict verdict;
     char *reason; /* why the handler failed, in UTF-8: malloc'ed by the executor, the I/O thread
                      frees it; NULL = nothing said */
+    struct fw_outgoing *outbox; /* of an ack: what the handler published; the I/O thread frees it
+                                   (fw_outgoing_free); NULL = nothing */
     void *user;
 
     /* The executor's own. */
@@ -58,6 +61,10 @@ struct fw_job {
  * thread, when it is done with the message; in place of fila_message_free for any message that was
  * ever submitted. A job may be submitted again (a retry under the same lease) as it is. */
 void fw_job_free_message(struct fw_job *job);
+
+/* A malloc'ed reason: `text` in UTF-8, cut to FW_REASON_SIZE - 1 bytes; NULL of nothing, or without
+ * memory. Any thread. */
+char *fw_reason_copy(const char *text);
 
 /* Where results go. One per I/O thread; any number of pools push to it. Zero-initialize and set
  * wake and user. */

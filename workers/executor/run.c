@@ -79,6 +79,7 @@ static bool hold_message(struct fw_run *run)
 static void let_go(struct fw_run *run)
 {
     free(take_text(&run->reason));
+    fw_outgoing_free(fw_outbox_take(&run->outbox, fw_run_generation(run)));
     hold_release(run->hold);
     run->hold = NULL;
     set_phase(run, FW_PHASE_IDLE);
@@ -130,6 +131,17 @@ static int known_verdict(const struct fw_run *run, int verdict)
     return FILA_RETRY;
 }
 
+/* What was published is kept with an ack, else thrown away. */
+static struct fw_outgoing *take_outbox(struct fw_run *run, bool keep)
+{
+    struct fw_outgoing *list = fw_outbox_take(&run->outbox, fw_run_generation(run));
+    if (!keep) {
+        fw_outgoing_free(list);
+        list = NULL;
+    }
+    return list;
+}
+
 /* Fills the job's verdict. The run is the caller's alone. */
 static void fill_verdict(struct fw_run *run, int verdict, char *reason, int64_t now)
 {
@@ -156,6 +168,7 @@ static void fill_verdict(struct fw_run *run, int verdict, char *reason, int64_t 
         reason = late_reason(run, deadline);
     }
     job->reason = reason;
+    job->outbox = take_outbox(run, verdict == FILA_ACK);
     atomic_store_explicit(&job->run, NULL, memory_order_relaxed);
 }
 
@@ -392,6 +405,25 @@ static int complete_locked(
     default:
         return -1;
     }
+}
+
+int fw_run_publish(const fila_delivery *delivery, const fila_publication *publication)
+{
+    struct fw_run *run = fw_run_of(delivery);
+    uint64_t state = atomic_load(&run->state);
+    uint64_t generation = state >> FW_PHASE_BITS;
+    enum fw_phase phase = phase_of(state);
+    struct fw_outgoing *outgoing = NULL;
+    if (delivery != &run->deliveries[generation % FW_RUN_DELIVERIES] ||
+        (phase != FW_PHASE_RUNNING && phase != FW_PHASE_DEFERRED)) {
+        return FILA_PUBLISH_OVER;
+    }
+    int result = fw_outgoing_make(publication, run->message, &outgoing);
+    if (result == FILA_PUBLISH_TAKEN && !fw_outbox_add(&run->outbox, generation, outgoing)) {
+        fw_outgoing_free(outgoing);
+        result = FILA_PUBLISH_TOO_LARGE;
+    }
+    return result;
 }
 
 int fw_run_complete(const fila_delivery *delivery, int verdict, const char *reason)

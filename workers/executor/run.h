@@ -14,6 +14,7 @@
 #define FW_RUN_H
 
 #include "executor.h"
+#include "outbox.h"
 #include "plugin/instance.h"
 
 #include <pthread.h>
@@ -58,6 +59,7 @@ struct fw_run {
     int verdict; /* of an early complete */
     char *reason;
     char *complete_reason;
+    struct fw_outbox outbox;
     _Atomic uint64_t cancelled; /* the generation that is cancelled */
     _Atomic uint64_t fd_armed;  /* the generation that waits on cancel_fd */
     int cancel_fd;              /* -1 until the handler asks for it */
@@ -100,9 +102,6 @@ void fw_runs_undefer(struct fw_run *run);
 
 /* service.c. Adds the services that need a run to those of an instance. */
 void fw_run_services(fila_services *services);
-/* A malloc'ed copy in UTF-8 of at most FW_REASON_SIZE - 1 bytes; NULL of nothing, or without
- * memory. */
-char *fw_reason_copy(const char *text);
 
 static inline struct fw_run *fw_run_of(const fila_delivery *delivery)
 {
@@ -126,6 +125,9 @@ enum fw_run_after {
 };
 
 enum fw_run_after fw_run_finish(struct fw_run *run, int verdict);
+
+/* services->publish. */
+int fw_run_publish(const fila_delivery *delivery, const fila_publication *publication);
 
 /* services->complete. */
 int fw_run_complete(const fila_delivery *delivery, int verdict, const char *reason);

@@ -23,6 +23,7 @@ void fw_runs_fini(struct fw_runs *runs)
         }
         free(run->reason);
         free(run->complete_reason);
+        fw_outbox_fini(&run->outbox);
         free(run);
     }
     (void)pthread_cond_destroy(&runs->none_deferred);
@@ -64,6 +65,7 @@ struct fw_run *fw_run_take(struct fw_runs *runs)
     if (!run && (run = calloc(1, sizeof *run))) {
         run->runs = runs;
         run->cancel_fd = -1;
+        fw_outbox_init(&run->outbox);
         for (unsigned i = 0; i < FW_RUN_DELIVERIES; i++) {
             run->deliveries[i] = (fila_delivery){.size = sizeof(fila_delivery), .host = run};
         }

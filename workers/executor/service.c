@@ -120,4 +120,5 @@ void fw_run_services(fila_services *services)
     services->complete = fw_run_complete;
     services->cause = service_cause;
     services->cancel_fd = service_cancel_fd;
+    services->publish = fw_run_publish;
 }

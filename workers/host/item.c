@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: AGPL-3.0-or-later */
 #include "item.h"
 
+#include "publish.h"
+
 #include <stdlib.h>
 
 enum {
@@ -21,6 +23,7 @@ static void release(struct fw_item *item)
     }
     free(item->job.reason);
     free(item->copy_headers);
+    fw_publish_free(item);
     item->message = NULL;
     item->job.reason = NULL;
     item->copy_headers = NULL;

@@ -11,6 +11,7 @@
 #include "src/transport.h"
 
 struct fw_queue;
+struct fw_sending;
 
 /* Who still uses an item. It is free when the engine has finished it and this is 0. */
 enum {
@@ -27,7 +28,8 @@ struct fw_item {
     struct fw_queue *queue;
     struct fw_item *next_free;
     fila_message *message;
-    fila_header *copy_headers; /* of the dead-letter copy under way */
+    fila_header *copy_headers;  /* of the dead-letter copy under way */
+    struct fw_sending *sending; /* publish.c: what the handler published, under way */
     int64_t settle_sent;
     int64_t ran_ns; /* of the last run */
     unsigned used_by;

@@ -6,6 +6,7 @@
 #include "queue.h"
 
 #include "base/clock.h"
+#include "publish.h"
 #include "queue_internal.h"
 
 #include <inttypes.h>
@@ -186,11 +187,9 @@ static void log_failure(const struct fw_queue *q, const struct fw_item *item)
         fw_int("duration_ms", (job->verdict.ended - job->verdict.started) / FILA_MS));
 }
 
-void fw_queue_done(struct fw_job *job)
+void fw_queue_verdict(struct fw_queue *q, struct fw_item *item)
 {
-    struct fw_item *item = fw_item_of_job(job);
-    struct fw_queue *q = item->queue;
-    item->ran_ns = job->verdict.ended - job->verdict.started;
+    const struct fw_job *job = &item->job;
     if (item->used_by & FW_ITEM_HELD) {
         if (is_failure(q, job)) {
             log_failure(q, item);
@@ -199,6 +198,16 @@ void fw_queue_done(struct fw_job *job)
         fw_delivery_verdict(q->engine, fw_queue_clock(q, q->turn->now), item, &job->verdict);
     } else {
         fw_queue_release(q, item, FW_ITEM_RUNNING);
+    }
+}
+
+void fw_queue_done(struct fw_job *job)
+{
+    struct fw_item *item = fw_item_of_job(job);
+    struct fw_queue *q = item->queue;
+    item->ran_ns = job->verdict.ended - job->verdict.started;
+    if (!(item->used_by & FW_ITEM_HELD) || !fw_publish_start(q, item)) {
+        fw_queue_verdict(q, item);
     }
 }
 
@@ -430,5 +439,7 @@ struct fw_queue **fw_queue_link(struct fw_queue *q)
 
 int64_t fw_queue_wake_at(const struct fw_queue *q)
 {
-    return fw_delivery_wake_at(q->engine);
+    int64_t publish = fw_publish_wake_at(q);
+    int64_t engine = fw_delivery_wake_at(q->engine);
+    return publish < engine ? publish : engine;
 }

@@ -4,6 +4,7 @@
  */
 #include "base/clock.h"
 #include "deadletter.h"
+#include "publish.h"
 #include "queue_internal.h"
 
 #include <inttypes.h>
@@ -14,7 +15,7 @@
 #define CALL_TIMEOUT (5 * FILA_S)
 
 /* A stop waits for no call after its own deadline. */
-static int64_t call_deadline(const struct fw_queue *q, int64_t wanted)
+int64_t fw_queue_call_deadline(const struct fw_queue *q, int64_t wanted)
 {
     int64_t limit = q->turn->now + CALL_TIMEOUT;
     if (q->drain_deadline && q->drain_deadline < limit) {
@@ -58,7 +59,7 @@ static void settle(struct fw_queue *q, const struct fw_command *c, enum fila_set
     s->reason = kind == FILA_SETTLE_ACK ? (fila_view){NULL, 0}
                                         : fila_view_of(nack_reason(item, c->cause));
     s->delay = 0;
-    s->deadline = call_deadline(q, c->deadline);
+    s->deadline = fw_queue_call_deadline(q, c->deadline);
     s->done = fw_queue_on_settled;
     s->user = item;
     item->settle_sent = q->turn->now;
@@ -83,7 +84,7 @@ static void publish(struct fw_queue *q, const struct fw_command *c)
     p->headers = item->copy_headers;
     p->header_count = count;
     p->payload = fila_message_payload(item->message);
-    p->deadline = call_deadline(q, c->deadline);
+    p->deadline = fw_queue_call_deadline(q, c->deadline);
     p->done = fw_queue_on_published;
     p->user = item;
     item->used_by |= FW_ITEM_PUBLISHING;
@@ -294,7 +295,9 @@ static void carry_out(struct fw_queue *q, const struct fw_command *c)
     case FW_COMMAND_CANCEL:
         submit(q); /* it may be among them, and a submission forgets an earlier cancel */
         q->cut_off = q->cut_off || q->drain_deadline != 0;
-        fw_executor_cancel(q->executor, &((struct fw_item *)c->user)->job);
+        if (!fw_publish_cancel(q, c->user)) {
+            fw_executor_cancel(q->executor, &((struct fw_item *)c->user)->job);
+        }
         break;
     case FW_COMMAND_ACK:
         settle(q, c, FILA_SETTLE_ACK);
@@ -344,6 +347,7 @@ void fw_queue_pump(struct fw_queue *q)
     if (answer != FW_PROBE_NONE) {
         fw_delivery_probed(q->engine, now, answer == FW_PROBE_HEALTHY);
     }
+    fw_publish_pump(q, now);
     if (now >= fw_delivery_wake_at(q->engine)) {
         fw_delivery_timer(q->engine, now);
     }

@@ -58,6 +58,7 @@ struct fw_queue {
     uint64_t lost_before_drain;
     bool cut_off;
     bool is_drained;
+    struct fw_sending *publishing; /* publish.c: those that wait to be sent again */
     uint32_t in_transport; /* settlements, publishes and questions under way */
     _Atomic(enum fw_probe_answer) probe_answer;
     enum fw_existence exists;
@@ -77,6 +78,11 @@ static inline int64_t fw_queue_clock(struct fw_queue *q, int64_t now)
 
 /* Takes `user` off the item's users, and frees it when it was the last. */
 void fw_queue_release(struct fw_queue *q, struct fw_item *item, unsigned user);
+/* Tells the engine the verdict of a job whose publications, if any, are done with. */
+void fw_queue_verdict(struct fw_queue *q, struct fw_item *item);
+/* When a unary call is given up: `wanted` (0 = none), but no later than a few seconds from now, nor
+ * than the drain's deadline. */
+int64_t fw_queue_call_deadline(const struct fw_queue *q, int64_t wanted);
 /* Tells the engine that a stream is over (slot->end says why). */
 void fw_queue_stream_ended(struct fw_queue *q, struct fw_stream_slot *slot, enum fw_stream_end how);
 void fw_queue_on_settled(struct fila_settle *settle);

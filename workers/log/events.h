@@ -62,6 +62,9 @@
       "Raise the queue's visibility timeout, or lower prefetch.")                                   \
     X(SETTLE_ERROR, "SETTLE-ERROR", WARN, "An ack or nack was not confirmed.",                      \
       "None if rare; else see the error.")                                                          \
+    X(PUBLISH_FAILED, "PUBLISH-FAILED", WARN,                                                       \
+      "What a handler published was not confirmed: its message is not acked and runs again.",       \
+      "Create the queue in the line, or give the API key produce on it; else see the error.")       \
     X(HANDLER_TIMEOUT, "HANDLER-TIMEOUT", WARN,                                                     \
       "A handler ran over its deadline and was told to stop.",                                      \
       "Raise `timeout` and the visibility timeout, or make it faster.")                             \

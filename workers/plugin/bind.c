@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: AGPL-3.0-or-later */
 #include "config/table.h"
+#include "plugin/counters.h"
 #include "plugin/environment.h"
 #include "plugin/loader.h"
 #include "plugin/options.h"
@@ -141,7 +142,8 @@ fila_status fw_plugin_bind(
     fila_status status = FILA_NO_MEMORY;
     struct fw_plugin *plugin = calloc(1, sizeof *plugin);
     *ret_problems = (struct fw_plugin_problems){0};
-    if (!plugin || !(plugin->memory = calloc(1, sizeof *plugin->memory))) {
+    if (!plugin || !(plugin->memory = calloc(1, sizeof *plugin->memory)) ||
+        !(plugin->counters = fw_counters_new())) {
         goto cleanup;
     }
     struct binder binder = {
@@ -178,6 +180,7 @@ void fw_plugin_free(struct fw_plugin *plugin)
         if (plugin->memory) {
             fw_arena_free(plugin->memory);
         }
+        fw_counters_free(plugin->counters);
         free(plugin->memory);
         free(plugin);
     }

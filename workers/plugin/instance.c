@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "log/log.h"
+#include "plugin/counters.h"
 
 #include <string.h>
 
@@ -77,6 +78,11 @@ static void service_reason(
     (void)strncpy(instance->reason, text ? text : "", sizeof instance->reason - 1);
 }
 
+static int service_counter(const fila_services *services, const char *name, uint64_t delta)
+{
+    return fw_counters_add(instance_of(services)->plugin->counters, name, delta) ? 0 : -1;
+}
+
 static const char *const *service_environment(const fila_services *services)
 {
     return instance_of(services)->plugin->environment;
@@ -96,6 +102,7 @@ void fw_instance_prepare(
         .log = service_log,
         .reason = service_reason,
         .environment = service_environment,
+        .counter = service_counter,
     };
 }
 

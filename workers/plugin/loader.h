@@ -21,12 +21,15 @@
 /* A loaded shared object. */
 struct fw_plugin_file;
 
+struct fw_counters;
+
 /* A handler with its options bound: what an executor runs. Read-only for everyone else. */
 struct fw_plugin {
     fila_plugin table; /* this host's layout: what an older plugin does not have is zero */
     const char *path;  /* "" for one that is compiled in */
     const fila_option_value *values; /* one for each of table.options */
     const char *const *environment;  /* for children of the handler; ended by NULL */
+    struct fw_counters *counters;    /* counters.h: those of its own; any thread */
     struct fw_arena *memory;
 };
 

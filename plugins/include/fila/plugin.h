@@ -32,6 +32,10 @@
  * Threads: without FILA_PLUGIN_THREAD_SAFE there is one instance (one `init`) per worker thread,
  * and each instance is only ever used by one thread at a time. With it there is one instance for
  * all, used by many at once.
+ *
+ * Versions: within a major, structs grow at their end only, and nothing else changes.
+ *   1.0  the first
+ *   1.1  services: publish, counter
  */
 #ifndef FILA_PLUGIN_H
 #define FILA_PLUGIN_H
@@ -45,7 +49,7 @@ extern "C" {
 
 #define FILA_PLUGIN_MAGIC     0x414c4946u /* "FILA" in a little-endian file */
 #define FILA_PLUGIN_ABI_MAJOR 1u          /* differs: refused */
-#define FILA_PLUGIN_ABI_MINOR 0u          /* a plugin of an older minor runs on a newer host */
+#define FILA_PLUGIN_ABI_MINOR 1u          /* a plugin of an older minor runs on a newer host */
 
 /* What `handle` returns. Any other value is taken as FILA_RETRY, with a warning. */
 #define FILA_ACK         0 /* done */
@@ -118,10 +122,62 @@ typedef struct fila_delivery {
 #define FILA_CAUSE_TIMEOUT 1u
 #define FILA_CAUSE_CRASH   2u
 
-/* What the host does for a handler. `size` says how many of them there are. None blocks, and none
- * takes ownership of what it is given: texts are copied. Where nothing else is said a function is
- * called from inside `init`, `handle`, `probe` or `close`, on the thread that the host called these
- * on; `delivery` is the one that `handle` was given. */
+/* ---- What a handler publishes ---- */
+
+/* A text that is written in the source, as the two fields of a text and its length. */
+#define FILA_TEXT(literal) (literal), (sizeof(literal) - 1)
+
+/* A header. Never grows: it is an element of an array. Texts are UTF-8. */
+typedef struct fila_publication_header {
+    const char *key;
+    size_t key_len;
+    const char *value;
+    size_t value_len;
+} fila_publication_header;
+
+/* A message to publish. */
+typedef struct fila_publication {
+    uint32_t size; /* sizeof(fila_publication), by FILA_PUBLICATION_INIT */
+    uint32_t header_count;
+    const char *queue; /* UTF-8; it must exist */
+    size_t queue_len;
+    const fila_publication_header *headers;
+    const uint8_t *payload;
+    size_t payload_len;
+} fila_publication;
+
+/* An empty one; set the fields that it needs. */
+#define FILA_PUBLICATION_INIT                               \
+    {                                                       \
+        sizeof(fila_publication), 0, NULL, 0, NULL, NULL, 0 \
+    }
+
+/* What `publish` answers. INVALID: no queue, a text that is not UTF-8, a wrong `size`. TOO_LARGE:
+ * it is over 4 MiB, or all of this delivery's are too much. OVER: the delivery has ended, or was
+ * given up at its deadline. */
+#define FILA_PUBLISH_TAKEN     0
+#define FILA_PUBLISH_INVALID   1
+#define FILA_PUBLISH_TOO_LARGE 2
+#define FILA_PUBLISH_NO_MEMORY 3
+#define FILA_PUBLISH_OVER      4
+
+/* Of one delivery's publications: how many, and their bytes with all headers and names. */
+#define FILA_PUBLISH_MESSAGES_MAX 256u
+#define FILA_PUBLISH_BYTES_MAX    8388608u /* 8 MiB */
+
+/* How many counters a handler may have, and the longest name, in bytes. */
+#define FILA_COUNTERS_MAX     32u
+#define FILA_COUNTER_NAME_MAX 48u
+
+/* ---- What the host does ---- */
+
+/* What the host does for a handler. `size` says how many of them there are. Where nothing else is
+ * said, of each of them holds:
+ *   Thread: called from inside `init`, `handle`, `probe` or `close`, on the thread that the host
+ *     called these on; `delivery` is the one that `handle` was given.
+ *   Blocks: never (a lock held for a few instructions at most).
+ *   Ownership: none changes, also on failure: what is given is copied, what is returned is the
+ *     host's. Nothing has happened when it fails. */
 typedef struct fila_services {
     uint32_t size;
     uint32_t abi_minor;
@@ -167,8 +223,8 @@ typedef struct fila_services {
 
     /* Ends a deferred delivery with a verdict (not FILA_DEFER). 0 = taken; -1 = it was not deferred
      * or is over already, as the host gives it up itself at its deadline: even then `complete` is
-     * called once, and only then is the delivery let go. The delivery is invalid afterwards.
-     * Thread: any, also before `handle` has returned FILA_DEFER. */
+     * called once, and only then is the delivery let go. The delivery is invalid afterwards, also
+     * when it returned -1. Thread: any, also before `handle` has returned FILA_DEFER. */
     int (*complete)(const fila_delivery *delivery, int verdict, const char *reason);
 
     /* With FILA_RETRY: its cause, FILA_CAUSE_TIMEOUT or FILA_CAUSE_CRASH. */
@@ -183,6 +239,24 @@ typedef struct fila_services {
      * whatever its config took out of the environment). "NAME=value" strings, ended by NULL. Lives
      * as long as the instance. Thread: any. */
     const char *const *(*environment)(const struct fila_services *services);
+
+    /* Since 1.1. Publishes a message when this delivery's verdict is FILA_ACK: then it is sent, and
+     * the delivery is acked only once the broker has confirmed it and all others that it published,
+     * in no particular order. With any other verdict all of them are dropped. What cannot be
+     * confirmed makes a retry of the delivery (queue missing, or no right to it) or a
+     * FILA_UNAVAILABLE (no broker), with the reason; those that were confirmed are published again
+     * by the next try: at least once, like everything. The `traceparent` and `tracestate` headers
+     * of the delivery are added unless it has a traceparent of its own. Copied. Returns
+     * FILA_PUBLISH_*; only FILA_PUBLISH_TAKEN (0) has taken it. Thread: any, until the delivery
+     * ends. */
+    int (*publish)(const fila_delivery *delivery, const fila_publication *publication);
+
+    /* Since 1.1. Adds to a counter of the plugin's own, shown to the operator as
+     * fila_worker_handler_counter_total{queue, handler, name}; all instances of one queue's handler
+     * count together. A name is of a-z 0-9 _, begins with a letter, and is better a literal: each
+     * new one makes a counter, FILA_COUNTERS_MAX in all. 0 = added; -1 = not a name, or one too
+     * many. Cost: a search among the names. Thread: any. */
+    int (*counter)(const struct fila_services *services, const char *name, uint64_t delta);
 } fila_services;
 
 /* ---- The descriptor ---- */
@@ -206,21 +280,26 @@ typedef struct fila_plugin {
     const char *description;
 
     /* Makes an instance; *ret_self is handed to the others. 0 = fine; else say why with
-     * services->reason, and free what was made: `close` is not called. May block; it holds up the
-     * start of the worker. NULL slot: no instance needed, `self` is NULL. `services` lives as long
-     * as the instance. */
+     * services->reason, and free what was made: `close` is not called. Thread: the worker thread
+     * that the instance is for (thread-safe: one of them). Blocks: may; it holds up the start of
+     * the worker. NULL slot: no instance needed, `self` is NULL. `services` lives as long as the
+     * instance. */
     int (*init)(const fila_services *services, void **ret_self);
 
-    /* Handles one message and returns a verdict. May block until its deadline; long after it, the
-     * host takes the thread for lost. Required. */
+    /* Handles one message and returns a verdict. No exception may leave it, nor any other slot.
+     * Thread: that of its instance (thread-safe: many at once). Blocks: may, until its deadline;
+     * long after it, the host takes the thread for lost. Idempotence: a message may come twice.
+     * Required. */
     int (*handle)(void *self, const fila_delivery *delivery, const fila_services *services);
 
-    /* Frees an instance; after its last `handle` and `complete`, on the thread of its `init`. May
-     * block, within the worker's drain timeout. NULL slot: nothing to free. */
+    /* Frees an instance; after its last `handle` and `complete`. Thread: that of its `init`
+     * (thread-safe: any one). Blocks: may, within the worker's drain timeout. NULL slot: nothing to
+     * free. */
     void (*close)(void *self);
 
-    /* Is the dependency back? 1 = yes, 0 = no. Asked while the breaker is open, on a thread that
-     * `handle` is called on. May block for a few seconds. NULL slot: a message is tried instead. */
+    /* Is the dependency back? 1 = yes, 0 = no. Asked while the breaker is open. Thread: one that
+     * `handle` is called on. Blocks: may, for a few seconds; 30 s without an answer are a no. NULL
+     * slot: a message is tried instead. */
     int (*probe)(void *self, const fila_services *services);
 } fila_plugin;
 
