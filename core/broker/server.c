@@ -33,8 +33,9 @@ static grpc_server *make_grpc(void)
         {GRPC_ARG_ENABLE_CHANNELZ, 0},
         {GRPC_ARG_ALLOW_REUSEPORT, 0},
         {GRPC_ARG_MAX_CONCURRENT_STREAMS, SERVER_MAX_PER_CONNECTION},
+        {GRPC_ARG_MAX_METADATA_SIZE, 16384},
         {GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 1 << 20},
-        {GRPC_ARG_HTTP2_WRITE_BUFFER_SIZE, 32768}, /* as much as tonic encodes before it writes */
+        {GRPC_ARG_HTTP2_WRITE_BUFFER_SIZE, 8192}, /* what is leased ahead: contract A5 */
         {GRPC_ARG_HTTP2_MAX_PING_STRIKES, 0},
         {GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 0},
         {GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1},

@@ -122,6 +122,19 @@ struct raw_client *raw_open_lean(uint16_t port)
     return open_port(port, args);
 }
 
+struct raw_client *raw_open_window(uint16_t port, int window)
+{
+    struct arg args[MAX_ARGS] = {
+        {GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1},
+        {GRPC_ARG_HTTP2_BDP_PROBE, 0},
+        {GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, window},
+    };
+    if (!window) {
+        args[1].key[0] = '\0';
+    }
+    return open_port(port, args);
+}
+
 void raw_close(struct raw_client *client)
 {
     grpc_completion_queue_shutdown(client->queue);
@@ -273,6 +286,11 @@ static uint8_t *next_bytes(struct raw_call *call, int timeout_ms, size_t *ret_le
     return call->over ? NULL : flatten(call->message, ret_len);
 }
 
+uint8_t *raw_next_bytes(struct raw_call *call, int timeout_ms, size_t *ret_len, bool *ret_quiet)
+{
+    return next_bytes(call, timeout_ms, ret_len, ret_quiet);
+}
+
 fila_message *raw_next(struct raw_call *call, int timeout_ms, bool *ret_quiet)
 {
     bool quiet;
@@ -304,6 +322,7 @@ static void copy_status(struct raw_call *call, struct raw_end *end)
 {
     end->code = (int)call->code;
     copy_text(end->text, sizeof end->text, call->text);
+    end->metadata = call->headers.count + call->trailers.count;
     for (size_t i = 0; i < call->trailers.count; i++) {
         if (grpc_slice_str_cmp(call->trailers.metadata[i].key, "x-fila-leader-addr") == 0) {
             copy_text(end->leader, sizeof end->leader, call->trailers.metadata[i].value);

@@ -55,17 +55,31 @@ static bool write_config(const char *folder, uint16_t port, const char *more)
     return fclose(file) == 0;
 }
 
+static void exec_worker(const struct real_server *server)
+{
+    char listen[32];
+    (void)snprintf(listen, sizeof listen, "127.0.0.1:%u", server->port);
+    (void)execl(
+        server->program, server->program, "broker", "--listen", listen,
+        server->durable ? "--data" : (char *)NULL, "data.db", (char *)NULL);
+}
+
 /* In the child: becomes the server, or exits with 127. */
-static void become_server(const char *program, const char *folder)
+static void become_server(const struct real_server *server)
 {
     char data[128];
-    (void)snprintf(data, sizeof data, "%s/data", folder);
+    (void)snprintf(data, sizeof data, "%s/data", server->folder);
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     int log = -1;
-    if (!chdir(folder) && (log = open("log", O_WRONLY | O_CREAT | O_APPEND, 0666)) >= 0 &&
+    if (!chdir(server->folder) && (log = open("log", O_WRONLY | O_CREAT | O_APPEND, 0666)) >= 0 &&
         dup2(log, STDOUT_FILENO) >= 0 && dup2(log, STDERR_FILENO) >= 0 &&
-        !setenv("FILA_DATA_DIR", data, 1) && !setenv("RUST_LOG", "warn", 1)) {
-        (void)execl(program, program, (char *)NULL);
+        (server->is_worker ||
+         (!setenv("FILA_DATA_DIR", data, 1) && !setenv("RUST_LOG", "warn", 1)))) {
+        if (server->is_worker) {
+            exec_worker(server);
+        } else {
+            (void)execl(server->program, server->program, (char *)NULL);
+        }
     }
     _exit(127);
 }
@@ -103,34 +117,99 @@ static bool wait_until_up(struct real_server *server, char *why, size_t size)
     return false;
 }
 
-bool real_server_start(struct real_server *ret_server, const char *more, char *why, size_t size)
+/* Starts what `server` describes, and waits until it serves. */
+static bool launch(struct real_server *server, char *why, size_t size)
 {
-    struct real_server server = {.folder = "/tmp/fila-server-XXXXXX"};
-    char program[4096];
-    if (!real_server_wanted() || !realpath(getenv("FILA_SERVER_BIN"), program)) {
-        (void)snprintf(why, size, "FILA_SERVER_BIN names no program");
+    server->pid = fork();
+    if (server->pid == 0) {
+        become_server(server);
+    }
+    if (server->pid < 0) {
+        (void)snprintf(why, size, "fork: %s", strerror(errno));
+        server->pid = 0;
         return false;
     }
-    uint16_t port = free_port();
-    if (!port || !mkdtemp(server.folder)) {
+    return wait_until_up(server, why, size);
+}
+
+/* A server's folder and port. */
+static bool prepare(struct real_server *server, const char *program, char *why, size_t size)
+{
+    *server = (struct real_server){.folder = "/tmp/fila-server-XXXXXX"};
+    if (!program || !realpath(program, server->program)) {
+        (void)snprintf(why, size, "%s is no program", program ? program : "(nothing)");
+        return false;
+    }
+    server->port = free_port();
+    if (!server->port || !mkdtemp(server->folder)) {
         (void)snprintf(why, size, "no port or no folder: %s", strerror(errno));
         return false;
     }
-    (void)snprintf(server.url, sizeof server.url, "grpc://127.0.0.1:%u", port);
-    if (!write_config(server.folder, port, more) || (server.pid = fork()) < 0) {
+    (void)snprintf(server->url, sizeof server->url, "grpc://127.0.0.1:%u", server->port);
+    return true;
+}
+
+bool real_server_start(struct real_server *ret_server, const char *more, char *why, size_t size)
+{
+    struct real_server server;
+    if (!real_server_wanted()) {
+        (void)snprintf(why, size, "FILA_SERVER_BIN names no program");
+        return false;
+    }
+    if (!prepare(&server, getenv("FILA_SERVER_BIN"), why, size)) {
+        return false;
+    }
+    if (!write_config(server.folder, server.port, more)) {
         (void)snprintf(why, size, "%s: %s", server.folder, strerror(errno));
         real_server_stop(&server);
         return false;
     }
-    if (server.pid == 0) {
-        become_server(program, server.folder);
-    }
-    if (!wait_until_up(&server, why, size)) {
+    if (!launch(&server, why, size)) {
         real_server_stop(&server);
         return false;
     }
     *ret_server = server;
     return true;
+}
+
+bool real_server_start_worker(
+    struct real_server *ret_server,
+    const char *worker,
+    bool durable,
+    char *why,
+    size_t size)
+{
+    struct real_server server;
+    if (!prepare(&server, worker, why, size)) {
+        return false;
+    }
+    server.is_worker = true;
+    server.durable = durable;
+    if (!launch(&server, why, size)) {
+        real_server_stop(&server);
+        return false;
+    }
+    *ret_server = server;
+    return true;
+}
+
+int real_server_wait(struct real_server *server, int ms)
+{
+    const struct timespec pause = {0, 10 * 1000 * 1000};
+    int status = 0;
+    for (int waited = 0; waited <= ms; waited += 10) {
+        if (waitpid(server->pid, &status, WNOHANG) == server->pid) {
+            server->pid = 0;
+            return status;
+        }
+        (void)nanosleep(&pause, NULL); /* of a process that has no other way to tell */
+    }
+    return -1;
+}
+
+bool real_server_restart(struct real_server *server, char *why, size_t size)
+{
+    return launch(server, why, size);
 }
 
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)

@@ -9,12 +9,17 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 struct real_server {
     pid_t pid;
+    uint16_t port;
     char folder[64];
     char url[64]; /* grpc://127.0.0.1:PORT */
+    char program[4096];
+    bool is_worker; /* `fila-worker broker` */
+    bool durable;
 };
 
 /* Whether FILA_SERVER_BIN is set. */
@@ -24,6 +29,21 @@ bool real_server_wanted(void);
  * to its fila.toml. False with a line in `why` otherwise; nothing is left then. Before gRPC is used
  * in this process. */
 bool real_server_start(struct real_server *ret_server, const char *more, char *why, size_t size);
+
+/* The same with `fila-worker broker` in place of a real server; `durable`: with its data in a file.
+ */
+bool real_server_start_worker(
+    struct real_server *ret_server,
+    const char *worker,
+    bool durable,
+    char *why,
+    size_t size);
+
+/* Its wait status if it ends within `ms`, else -1. */
+int real_server_wait(struct real_server *server, int ms);
+
+/* After it has ended: again on the same port and data; returns as real_server_start. */
+bool real_server_restart(struct real_server *server, char *why, size_t size);
 
 /* Kills it at once, and removes its folder. */
 void real_server_stop(struct real_server *server);
