@@ -276,9 +276,7 @@ int fw_cli_dlq(int argc, char **argv)
         status = fw_cli_usage("dlq", "\"%s\" is none of: ls, show, redrive, export, import", name);
     } else if (status < 0) {
         status = check_words(argc, argv, dlq, verb, options);
-    }
-    if (status < 0) {
-        status = run(dlq, &target, verb);
+        status = status < 0 ? run(dlq, &target, verb) : status;
     }
     free(dlq);
     return status;

@@ -46,7 +46,7 @@ static int settle(const struct fw_dlq *dlq, struct export *x)
     int status = 0;
     fila_error error = FILA_ERROR_INIT;
     if (x->batched > 0 && !is_safe(x->out)) {
-        status = fw_cli_fail("dlq", FW_EXIT_FAILED, "%s: %s", name_of(dlq), strerror(errno));
+        status = fw_cli_fail("dlq", FW_EXIT_FAILED, "%s: %s", name_of(dlq), strerrordesc_np(errno));
     }
     for (size_t i = 0; i < x->batched; i++) {
         const fila_message *m = x->batch[i];
@@ -70,7 +70,8 @@ static enum fw_dlq_step one(struct fw_dlq_scan *scan, fila_message *m, int *ret_
         return FW_DLQ_KEEP;
     }
     if (!fw_dlq_print_json(x->out, m, UINT64_MAX, false)) {
-        *ret_status = fw_cli_fail("dlq", FW_EXIT_FAILED, "%s: %s", name_of(dlq), strerror(errno));
+        *ret_status =
+            fw_cli_fail("dlq", FW_EXIT_FAILED, "%s: %s", name_of(dlq), strerrordesc_np(errno));
         fila_message_free(m);
         return FW_DLQ_KEEP;
     }
@@ -101,16 +102,17 @@ int fw_dlq_export(struct fw_dlq *dlq)
     if (x.out == NULL) {
         return fw_cli_fail(
             "dlq", FW_EXIT_FAILED, "%s: %s", dlq->file,
-            errno == EEXIST ? "it is there already, and is not overwritten" : strerror(errno));
+            errno == EEXIST ? "it is there already, and is not overwritten"
+                            : strerrordesc_np(errno));
     }
     int status = fw_dlq_scan(&scan);
     int last = settle(dlq, &x);
     status = status ? status : last;
     if (!is_safe(x.out) && status == 0) {
-        status = fw_cli_fail("dlq", FW_EXIT_FAILED, "%s: %s", name_of(dlq), strerror(errno));
+        status = fw_cli_fail("dlq", FW_EXIT_FAILED, "%s: %s", name_of(dlq), strerrordesc_np(errno));
     }
     if (x.out != stdout && fclose(x.out) != 0 && status == 0) {
-        status = fw_cli_fail("dlq", FW_EXIT_FAILED, "%s: %s", dlq->file, strerror(errno));
+        status = fw_cli_fail("dlq", FW_EXIT_FAILED, "%s: %s", dlq->file, strerrordesc_np(errno));
     }
     (void)fprintf(
         stderr, "%" PRIu64 " of %" PRIu64 " dead letters of \"%s\" %s\n", x.count, scan.waiting,
@@ -151,7 +153,7 @@ static int import_all(const struct fw_dlq *dlq, FILE *in, uint64_t *ret_next, ui
         if (len < 0) {
             if (ferror(in)) {
                 status = fw_cli_fail(
-                    "dlq", FW_EXIT_FAILED, "line %" PRIu64 ": %s", number, strerror(errno));
+                    "dlq", FW_EXIT_FAILED, "line %" PRIu64 ": %s", number, strerrordesc_np(errno));
             }
             break;
         }
@@ -180,7 +182,7 @@ int fw_dlq_import(struct fw_dlq *dlq)
     uint64_t count = 0;
     FILE *in = dlq->file != NULL ? fopen(dlq->file, "re") : stdin;
     if (in == NULL) {
-        return fw_cli_fail("dlq", FW_EXIT_FAILED, "%s: %s", dlq->file, strerror(errno));
+        return fw_cli_fail("dlq", FW_EXIT_FAILED, "%s: %s", dlq->file, strerrordesc_np(errno));
     }
     int status = import_all(dlq, in, &next, &count);
     if (in != stdin) {
