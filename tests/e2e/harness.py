@@ -271,8 +271,8 @@ class Bench:
             environment.pop(name, None)
         return environment
 
-    def spawn(self, kind, name, arguments, stdin=None, wrap=True, **environment):
-        command = (self.wrapper if wrap else []) + [self.worker_path] + list(arguments)
+    def spawn(self, kind, name, arguments, stdin=None, wrap=True, launcher=(), **environment):
+        command = [*launcher, *(self.wrapper if wrap else []), self.worker_path, *arguments]
         child = kind(name, command, self.folder, self.environment(**environment), stdin)
         self.children.append(child)
         return child

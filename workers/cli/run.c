@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: AGPL-3.0-or-later */
 #include "cli.h"
 #include "host/host.h"
+#include "host/init.h"
 
 #include <getopt.h>
 #include <stdio.h>
@@ -93,7 +94,7 @@ int fw_cli_run(int argc, char **argv)
     }
     options.overrides.sets = sets;
     int status = parse(argc, argv, &options, sets);
-    if (status < 0) {
+    if (status < 0 && !fw_init_stood_by(&status)) {
         status = fw_host_run(&options);
     }
     free(sets);
