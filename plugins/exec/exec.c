@@ -220,7 +220,7 @@ static const fila_option OPTIONS[] = {
      "NAME=VALUE strings that are added to its environment, or replace what is there."},
     {"clear_environment", FILA_OPTION_BOOL, 0, "false", 0, 0,
      "Pass on nothing of the worker's own environment."},
-    {"kill_after", FILA_OPTION_DURATION, 0, "2s", 0, 60000,
+    {"kill_after", FILA_OPTION_DURATION, 0, "1s", 0, 60000,
      "From SIGTERM to SIGKILL; both come before the timeout ends, so this time is taken from it."},
     {"stdout", FILA_OPTION_STRING, 0, "discard", 0, 0,
      "Of its standard output: discard, or log (at level debug)."},

@@ -479,7 +479,7 @@ Test(exec, shows_the_message_and_hides_the_secrets)
     EXPECT_SEEN("KEPT", "changed");
     cr_expect_not_null(seen("PATH"));
     int left = seen("FILA_DEADLINE_MS") ? atoi(seen("FILA_DEADLINE_MS")) : -1;
-    cr_expect(left > 11000 && left <= 12800, "15 s less kill_after and the margin: %d", left);
+    cr_expect(left > 12000 && left <= 13800, "15 s less kill_after and the margin: %d", left);
     cr_expect_null(seen("FILA_HEADERS_TRUNCATED"));
     cr_expect_null(seen("FILA_HEADER_OLD"));
     for (size_t i = 0; i < 4; i++) {

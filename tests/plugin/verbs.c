@@ -20,7 +20,7 @@ static const struct row ROWS[] = {
     {"$W handlers", 0, "exec "},
     {"$W handlers", 0, "Logs the facts of each message and acks it."},
     {"$W handlers --json", 0, "\"name\":\"exec\""},
-    {"$W handlers exec", 0, "  kill_after           duration  \"2s\" "},
+    {"$W handlers exec", 0, "  kill_after           duration  \"1s\" "},
     {"$W handlers exec", 0, "(0s to 1min)"},
     {"$W handlers exec", 0, "  command              strings   (required) "},
     {"$W handlers exec --json", 0, "\"type\":\"duration\",\"required\":false"},
