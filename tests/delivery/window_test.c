@@ -476,6 +476,29 @@ Test(short_lease, duplicates_prove_it_never_under_an_eighth)
     stand_free(s);
 }
 
+/* After a failover, or a restart that lost its leases, those of before are gone: that says nothing
+ * about how long leases last. */
+Test(short_lease, what_was_read_before_the_stream_opened_anew_proves_nothing)
+{
+    struct fw_delivery_config config = stand_config();
+    config.concurrency = 4;
+    struct stand *s = stand_new(&config);
+    for (int i = 0; i < 4; i++) {
+        read_one(s, i, 1024, 0);
+    }
+    stand_pass(s, FILA_S);
+    stand_end(s, 0, FW_STREAM_BROKEN);
+    stand_pass(s, FILA_S);
+    stand_open(s, 0);
+    for (int i = 0; i < 4; i++) {
+        stand_verdict(s, &m[i], FW_ACK, FILA_S);
+        stand_settled(s, &m[i], FW_SETTLED_GONE);
+        stand_finished(s, &m[i], FW_LEASE_LOST);
+    }
+    cr_assert_not(stand_notice(s, FW_NOTICE_VT_SHORT, NULL));
+    stand_free(s);
+}
+
 /* GONE to a second ack is no evidence: the first may have done it. */
 Test(short_lease, only_the_first_answer_counts)
 {

@@ -310,6 +310,7 @@ struct fw_delivery {
 
     struct fw_breaker breaker;
     struct fw_evidence evidence[FW_EVIDENCE];
+    int64_t anew_at;    /* what was read before proves nothing: the broker may be another by now */
     int64_t next_start; /* rate */
     uint64_t flushes;
     int64_t overleased_until; /* end of the spell that was told */

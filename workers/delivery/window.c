@@ -97,6 +97,9 @@ void fw_lease_was_short(struct fw_delivery *e, const struct fw_held *h)
     struct fw_evidence *oldest = &e->evidence[0];
     uint32_t fresh = 1;
     int64_t longest = e->now - h->window.early;
+    if (h->window.late < e->anew_at) {
+        return;
+    }
     for (int i = 0; i < FW_EVIDENCE; i++) {
         struct fw_evidence *evidence = &e->evidence[i];
         if (known(evidence, id, since)) {
@@ -121,6 +124,7 @@ void fw_lease_was_short(struct fw_delivery *e, const struct fw_held *h)
 
 void fw_forget_short_lease(struct fw_delivery *e)
 {
+    e->anew_at = e->now;
     for (int i = 0; i < FW_EVIDENCE; i++) {
         e->evidence[i] = (struct fw_evidence){0};
     }
