@@ -44,7 +44,10 @@ static void set_text(struct args *args, const char *key, const char *value)
     a->value.string = plain(value);
 }
 
-static grpc_channel *connect_with(const struct fg_transport *t, uint32_t window)
+static grpc_channel *connect_with(
+    const struct fg_transport *t,
+    const struct fg_address *address,
+    uint32_t window)
 {
     uint32_t most = t->reconnect_max_ms > FIRST_BACKOFF_MS ? t->reconnect_max_ms : FIRST_BACKOFF_MS;
     struct args args = {.count = 0};
@@ -73,14 +76,17 @@ static grpc_channel *connect_with(const struct fg_transport *t, uint32_t window)
 
     grpc_channel_args list = {args.count, args.list};
     grpc_channel_credentials *credentials = grpc_insecure_credentials_create();
-    grpc_channel *channel = grpc_channel_create(t->address.target, credentials, &list);
+    grpc_channel *channel = grpc_channel_create(address->target, credentials, &list);
     grpc_channel_credentials_release(credentials);
     return channel;
 }
 
-struct fg_channel *fg_channel_use(struct fg_transport *transport, uint32_t window)
+struct fg_channel *fg_channel_use(
+    struct fg_transport *transport,
+    const struct fg_address *address,
+    uint32_t window)
 {
-    if (transport->main && window == transport->window) {
+    if (transport->main && window == transport->window && address == &transport->address) {
         transport->main->users++;
         return transport->main;
     }
@@ -89,7 +95,7 @@ struct fg_channel *fg_channel_use(struct fg_transport *transport, uint32_t windo
         return NULL;
     }
     c->users = 1;
-    c->channel = connect_with(transport, window);
+    c->channel = connect_with(transport, address, window);
     if (!c->channel) {
         free(c);
         return NULL;

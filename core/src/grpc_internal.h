@@ -168,8 +168,12 @@ struct fg_transport {
 
 /* ---- grpc_channel.c ---- */
 
-/* A channel for a stream with that window, or for the transport itself; NULL without memory. */
-struct fg_channel *fg_channel_use(struct fg_transport *transport, uint32_t window);
+/* A channel to that address (&transport->address: the transport's own broker) for a stream with
+ * that window, or for the transport itself; NULL without memory. */
+struct fg_channel *fg_channel_use(
+    struct fg_transport *transport,
+    const struct fg_address *address,
+    uint32_t window);
 void fg_channel_leave(struct fg_channel *channel); /* takes NULL */
 
 /* ---- grpc_call.c ---- */

@@ -269,7 +269,13 @@ fila_status fg_open_stream(
     if (!s) {
         return fila_fail(reterr, FILA_NO_MEMORY, "no memory for a stream");
     }
-    s->channel = fg_channel_use(t, params->window ? params->window : t->window);
+    struct fg_address leader;
+    if (params->url && fg_address_parse(params->url, &leader, reterr)) {
+        free(s);
+        return FILA_INVALID_ARGUMENT;
+    }
+    const struct fg_address *address = params->url ? &leader : &t->address;
+    s->channel = fg_channel_use(t, address, params->window ? params->window : t->window);
     if (!s->channel) {
         free(s);
         return fila_fail(reterr, FILA_NO_MEMORY, "no memory for a connection");
@@ -288,7 +294,7 @@ fila_status fg_open_stream(
     grpc_slice_unref(body);
     grpc_metadata_array_init(&s->head);
     grpc_metadata_array_init(&s->trail);
-    grpc_slice authority = grpc_slice_from_copied_string(t->address.authority);
+    grpc_slice authority = grpc_slice_from_copied_string(address->authority);
     s->call = grpc_channel_create_call(
         s->channel->channel, NULL, 0, t->queue,
         grpc_slice_from_static_string(fila_call_path(FILA_CALL_CONSUME)), &authority,

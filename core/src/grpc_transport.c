@@ -143,7 +143,7 @@ static fila_status start(struct fg_transport *t, fila_error *reterr)
 {
     t->flying = calloc(t->base.caps.in_flight, sizeof(struct fg_call *));
     t->queue = grpc_completion_queue_create_for_next(NULL);
-    t->main = fg_channel_use(t, t->window);
+    t->main = fg_channel_use(t, &t->address, t->window);
     if (!t->flying || !t->main) {
         return fila_fail(reterr, FILA_NO_MEMORY, "no memory for a connection");
     }

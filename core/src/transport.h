@@ -114,6 +114,8 @@ struct fila_stream_events {
 
 struct fila_stream_params {
     fila_view queue;
+    const char *url; /* of the node that serves this queue, a leader; NULL = the transport's own.
+                        Read before open_stream returns; ignored where there is one broker only */
     uint32_t window; /* flow-control bytes; 0 = the transport's */
     const struct fila_stream_events *events;
     void *user;

@@ -188,7 +188,8 @@ static const struct fila_stream_events EVENTS = {on_opened, on_message, on_ended
 
 static void open_stream(struct consumer *consumer)
 {
-    struct fila_stream_params params = {fila_view_of("work"), 0, &EVENTS, consumer};
+    struct fila_stream_params params = {
+        .queue = fila_view_of("work"), .events = &EVENTS, .user = consumer};
     fila_error error;
     must(
         consumer->transport->ops->open_stream(

@@ -323,7 +323,8 @@ Test(embedded, a_stream_may_be_cancelled_by_its_own_message)
     static const struct fila_stream_events events = {ignore_opened, stop_at_once, count_end};
     struct fixture f = set_up();
     struct stopper stopper = {.t = f.t};
-    struct fila_stream_params params = {fila_view_of("orders"), 0, &events, &stopper};
+    struct fila_stream_params params = {
+        .queue = fila_view_of("orders"), .events = &events, .user = &stopper};
     fila_error error;
     for (int i = 0; i < 10; i++) {
         publish(f.t, "x");
