@@ -37,6 +37,15 @@
     X(STREAM_END, "STREAM-END", WARN,                                                               \
       "A consume stream ended; it is opened again after the pause in the line.",                    \
       "See the error; nothing is lost, what was buffered comes back after the visibility timeout.") \
+    X(STREAM_SILENT, "STREAM-SILENT", WARN,                                                         \
+      "Messages wait in the queue but its open stream brings none; it is opened anew.",             \
+      "None if rare; else look at the broker.")                                                     \
+    X(BROKER_HANGS, "BROKER-HANGS", ERROR,                                                          \
+      "Calls go unanswered although streams are open, as with a broker that is stopping.",          \
+      "None: the streams are ended, so that it can stop, and opened elsewhere or later.")           \
+    X(BROKER_CHANGED, "BROKER-CHANGED", WARN, "Another broker of the list is used from here on.",   \
+      "See what became of the one before.")                                                         \
+    X(QUEUE_FOUND, "QUEUE-FOUND", INFO, "The queue that was missing is there.", "None.")            \
     X(QUEUE_MISSING, "QUEUE-MISSING", WARN,                                                         \
       "The queue does not exist; its stream stays open and silent.",                                \
       "Create it (`fila-worker queue create`), or correct the name.")                               \

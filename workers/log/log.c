@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "fold.h"
 #include "format.h"
+#include "writer.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -14,6 +15,8 @@
 #include <unistd.h>
 
 #define TEXT_SIZE 2048
+/* How long an end waits for whoever reads standard error. */
+#define READER_PATIENCE (2 * FILA_S)
 
 struct event_row {
     const char *id;
@@ -101,8 +104,8 @@ bool fw_log_enabled(enum fw_log_level level)
            level != FW_LOG_OFF;
 }
 
-/* A blocking standard error takes a line at once; one that does not block and is full loses it,
- * which the next line that goes through says. */
+/* Without the writer's thread. A blocking standard error takes a line at once; one that does not
+ * block and is full loses it, which the next line that goes through says. */
 static bool write_bytes(const char *data, size_t len)
 {
     size_t done = 0;
@@ -126,6 +129,9 @@ static bool write_line(const struct fw_log_line *line)
     bool is_text = atomic_load(&logger.format) == FW_LOG_TEXT;
     size_t len = is_text ? fw_log_as_text(line, atomic_load(&logger.colour), buffer + 1)
                          : fw_log_as_json(line, buffer + 1);
+    if (fw_writer_runs()) {
+        return fw_writer_put(buffer + 1, len);
+    }
     buffer[0] = '\n';
     bool closes = atomic_load(&logger.line_open) && atomic_exchange(&logger.line_open, false);
     return write_bytes(closes ? buffer : buffer + 1, closes ? len + 1 : len);
@@ -183,6 +189,19 @@ static void write_due(int64_t now, int64_t wall_ms)
 void fw_log_flush(void)
 {
     write_due(INT64_MAX, fila_wall_ms());
+    if (atomic_load(&logger.lost) > 0) {
+        write_lost(fila_wall_ms());
+    }
+}
+
+void fw_log_start_thread(void)
+{
+    (void)fw_writer_start();
+}
+
+void fw_log_stop_thread(void)
+{
+    fw_writer_stop(fila_now() + READER_PATIENCE);
 }
 
 void fw_log_tick(void)

@@ -7,7 +7,8 @@
  * next second are counted: "repeated 17 times: ...". Call fw_log_tick when fw_log_wait_ms says so
  * (or about once a second), so that the count does not wait for the next line.
  *
- * Thread: any, after fw_log_init; a line is one write(2). Nothing is allocated.
+ * Thread: any, after fw_log_init; a line is one write(2), or one copy (fw_log_start_thread).
+ * Nothing is allocated.
  */
 #ifndef FW_LOG_H
 #define FW_LOG_H
@@ -92,6 +93,12 @@ void fw_log(
                sizeof((const struct fw_field[]){__VA_ARGS__}) / sizeof(struct fw_field), "%s", \
                text)                                                                           \
          : (void)0)
+
+/* From here on a thread of its own writes the lines, so that nobody waits for whoever reads
+ * standard error: when it is over 1 MiB behind, lines are lost, and counted (LOG-LOST). Call start
+ * before other threads log, stop after they have ended; stop waits for the reader at most 2 s. */
+void fw_log_start_thread(void);
+void fw_log_stop_thread(void);
 
 /* Writes the counts of folded lines: those that are due; all of them (also done at exit). */
 void fw_log_tick(void);
