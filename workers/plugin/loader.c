@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +20,16 @@
 
 #define FILE_LIMIT (INT64_C(1) << 29)
 
+/* Which file it was, to see that it is another by now. */
+struct identity {
+    dev_t device;
+    ino_t inode;
+    off_t size;
+    struct timespec modified;
+};
+
 struct fw_plugin_file {
+    struct identity identity;
     fila_plugin table;
     fila_option *options;
     char *path;
@@ -93,10 +103,27 @@ static fila_status read_all(int fd, size_t size, uint8_t **ret_bytes, size_t *re
     return FILA_OK;
 }
 
+static struct identity identity_of(const struct stat *st)
+{
+    return (struct identity){st->st_dev, st->st_ino, st->st_size, st->st_mtim};
+}
+
+static bool same_file(const struct identity *a, const struct identity *b)
+{
+    return a->device == b->device && a->inode == b->inode;
+}
+
+static bool same_content(const struct identity *a, const struct identity *b)
+{
+    return same_file(a, b) && a->size == b->size && a->modified.tv_sec == b->modified.tv_sec &&
+           a->modified.tv_nsec == b->modified.tv_nsec;
+}
+
 static fila_status read_file(
     const char *path,
     uint8_t **ret_bytes,
     size_t *ret_len,
+    struct identity *ret_identity,
     fila_error *reterr)
 {
     struct stat st;
@@ -120,6 +147,7 @@ static fila_status read_file(
     if (!status && read_all(fd, (size_t)st.st_size, ret_bytes, ret_len)) {
         status = refuse(reterr, FILA_NO_MEMORY, "out of memory", path);
     }
+    *ret_identity = identity_of(&st);
     (void)close(fd);
     return status;
 }
@@ -127,12 +155,13 @@ static fila_status read_file(
 static fila_status inspect(
     const char *path,
     struct fw_descriptor_head *ret_head,
+    struct identity *ret_identity,
     fila_error *reterr)
 {
     uint8_t *bytes = NULL;
     size_t len = 0;
     char text[FW_ELF_ERROR_SIZE] = "";
-    fila_status status = read_file(path, &bytes, &len, reterr);
+    fila_status status = read_file(path, &bytes, &len, ret_identity, reterr);
     if (status) {
         return status;
     }
@@ -219,17 +248,117 @@ cleanup:
 
 /* ---- Loading ---- */
 
+/* What this process has loaded, for good: the dynamic loader knows a file by its path, so one that
+ * took the place of another is loaded under a longer spelling of the same path. */
+struct generation {
+    struct generation *next;
+    struct identity identity;
+    unsigned number; /* of its path; 0 = the first */
+    char path[];
+};
+
+static struct {
+    pthread_mutex_t lock;
+    struct generation *newest;
+} loaded = {PTHREAD_MUTEX_INITIALIZER, NULL};
+
+/* "/a/b.so" as "/a/././b.so": the third file of that path. */
+static char *spell(const char *path, unsigned number)
+{
+    size_t folder = (size_t)(strrchr(path, '/') - path) + 1;
+    char *spelled = malloc(strlen(path) + 2 * (size_t)number + 1);
+    if (spelled) {
+        memcpy(spelled, path, folder);
+        for (unsigned i = 0; i < number; i++) {
+            memcpy(spelled + folder + 2 * (size_t)i, "./", 2);
+        }
+        memcpy(spelled + folder + 2 * (size_t)number, path + folder, strlen(path + folder) + 1);
+    }
+    return spelled;
+}
+
+/* Under the lock. FILA_DENIED: what is loaded was written over. */
+static fila_status find_generation(
+    const char *path,
+    const struct identity *identity,
+    unsigned *ret_number,
+    bool *ret_known)
+{
+    *ret_number = 0;
+    *ret_known = false;
+    for (const struct generation *g = loaded.newest; g; g = g->next) {
+        if (strcmp(g->path, path) != 0) {
+            continue;
+        }
+        if (same_file(&g->identity, identity)) {
+            *ret_number = g->number;
+            *ret_known = true;
+            return same_content(&g->identity, identity) ? FILA_OK : FILA_DENIED;
+        }
+        *ret_number = g->number >= *ret_number ? g->number + 1 : *ret_number;
+    }
+    return FILA_OK;
+}
+
+static fila_status remember(const char *path, const struct identity *identity, unsigned number)
+{
+    struct generation *g = malloc(sizeof *g + strlen(path) + 1);
+    if (!g) {
+        return FILA_NO_MEMORY;
+    }
+    g->identity = *identity;
+    g->number = number;
+    memcpy(g->path, path, strlen(path) + 1);
+    g->next = loaded.newest;
+    loaded.newest = g;
+    return FILA_OK;
+}
+
+/* Under the lock. */
+static fila_status load_generation(
+    const char *path,
+    const struct identity *identity,
+    void **ret_handle,
+    fila_error *reterr)
+{
+    unsigned number = 0;
+    bool known = false;
+    if (find_generation(path, identity, &number, &known)) {
+        return refuse(
+            reterr, FILA_INVALID_ARGUMENT,
+            "it was written over while it is loaded; put a new file in its place (mv, install)",
+            path);
+    }
+    char *spelled = spell(path, number);
+    if (!spelled) {
+        return refuse(reterr, FILA_NO_MEMORY, "out of memory", path);
+    }
+    /* For good: its threads may be anywhere, and its strings are in our tables. */
+    *ret_handle = dlopen(spelled, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+    free(spelled);
+    if (!*ret_handle) {
+        const char *why = dlerror(); // NOLINT(concurrency-mt-unsafe): per thread in glibc
+        return refuse(reterr, FILA_INVALID_ARGUMENT, why ? why : "it cannot be loaded", path);
+    }
+    if (!known && remember(path, identity, number)) {
+        return refuse(reterr, FILA_NO_MEMORY, "out of memory", path);
+    }
+    return FILA_OK;
+}
+
 static fila_status load(
     const char *path,
+    const struct identity *identity,
     const struct fw_descriptor_head *head,
     struct fw_plugin_file **ret_file,
     fila_error *reterr)
 {
-    /* For good: its threads may be anywhere, and its strings are in our tables. */
-    void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
-    if (!handle) {
-        const char *why = dlerror(); // NOLINT(concurrency-mt-unsafe): per thread in glibc
-        return refuse(reterr, FILA_INVALID_ARGUMENT, why ? why : "it cannot be loaded", path);
+    void *handle = NULL;
+    (void)pthread_mutex_lock(&loaded.lock);
+    fila_status status = load_generation(path, identity, &handle, reterr);
+    (void)pthread_mutex_unlock(&loaded.lock);
+    if (status) {
+        return status;
     }
     const fila_plugin *theirs = dlsym(handle, FILA_PLUGIN_SYMBOL);
     if (!theirs || memcmp(theirs, head, sizeof *head) != 0) {
@@ -237,7 +366,21 @@ static fila_status load(
             reterr, FILA_INVALID_ARGUMENT,
             "its descriptor is not what its file says; was it replaced while it is loaded?", path);
     }
-    return make_file(theirs, path, ret_file, reterr);
+    status = make_file(theirs, path, ret_file, reterr);
+    if (!status) {
+        (*ret_file)->identity = *identity;
+    }
+    return status;
+}
+
+bool fw_plugin_replaced(const struct fw_plugin_file *file)
+{
+    struct stat st;
+    if (!*file->path || stat(file->path, &st)) {
+        return false;
+    }
+    struct identity now = identity_of(&st);
+    return !same_content(&file->identity, &now);
 }
 
 struct guess {
@@ -290,10 +433,11 @@ fila_status fw_plugin_open(const char *name, struct fw_plugin_file **ret_file, f
 {
     char path[PATH_MAX];
     struct fw_descriptor_head head;
+    struct identity identity;
     fila_status status = find(name, path, reterr);
     status = status ? status : check_folder(path, reterr);
-    status = status ? status : inspect(path, &head, reterr);
-    return status ? status : load(path, &head, ret_file, reterr);
+    status = status ? status : inspect(path, &head, &identity, reterr);
+    return status ? status : load(path, &identity, &head, ret_file, reterr);
 }
 
 fila_status fw_plugin_adopt(

@@ -6,7 +6,10 @@
  *
  * A file is looked at before it is loaded: its ELF headers and its descriptor are read from the
  * bytes (elf.h), so that a foreign, broken or newer file is refused, with the field and both values
- * named, before any code of it runs. Files stay loaded for the life of the process.
+ * named, before any code of it runs. Files stay loaded for the life of the process; a file that
+ * took the place of a loaded one (by rename, as mv, install and linkers do) is loaded beside it,
+ * under a longer spelling of its path. One that was written over in place is refused: the code that
+ * runs has changed under it.
  *
  * Thread: any; the objects are immutable once made.
  */
@@ -46,6 +49,10 @@ FILA_NODISCARD fila_status fw_plugin_adopt(
     const fila_plugin *descriptor,
     struct fw_plugin_file **ret_file,
     fila_error *reterr);
+
+/* Whether another file is in its place by now (by device, inode, size and time of change); not one
+ * that is gone. What is opened then is the new file, loaded beside the old one, which stays. */
+bool fw_plugin_replaced(const struct fw_plugin_file *file);
 
 /* Frees the object; takes NULL. The code stays loaded. Plugins bound from it stay valid. */
 void fw_plugin_close(struct fw_plugin_file *file);
