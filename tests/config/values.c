@@ -48,6 +48,7 @@ Test(values, defaults)
     cr_expect(eq(str, (char *)q->handler_plugin, "log"));
     cr_expect(eq(sz, q->handler_option_count, 0));
     cr_expect(eq(int, q->isolation, FW_ISOLATION_THREADS));
+    cr_expect(eq(i64, q->start_timeout, 60 * FILA_S));
     cr_expect(eq(u32, q->concurrency, fw_cpus_granted("")));
     cr_expect(eq(u32, q->streams, 1));
     cr_expect(eq(u32, q->prefetch, q->concurrency > 2 ? 2 * q->concurrency : 4));

@@ -89,6 +89,8 @@ static const struct fw_property QUEUE_ROWS[] = {
     {.path = "isolation", .kind = FW_KIND_CHOICE, .offset = QUEUE(isolation), .fallback = "threads", .choices = ISOLATIONS,
      .help = "`threads` of the worker, or (not in this version yet) each in a `process` of its own, whose crash costs "
              "one message a retry."},
+    {.path = "start_timeout", .kind = FW_KIND_DURATION, .offset = QUEUE(start_timeout), .fallback = "60s", .min = FILA_S, .max = HOUR,
+     .help = "How long a handler may take to get ready; one that takes longer is refused, at start and at a reload."},
     {.path = "concurrency", .kind = FW_KIND_COUNT, .offset = QUEUE(concurrency), .fallback = "0", .max = 4096,
      .help = "Messages of this queue that run at once; 0 = the CPUs that the cgroup grants."},
     {.path = "streams", .kind = FW_KIND_COUNT, .offset = QUEUE(streams), .fallback = "1", .min = 1, .max = 64,

@@ -92,11 +92,19 @@ struct fw_executor_options {
     struct fw_done_list *done;      /* outlives the executor */
     int64_t stuck_after;   /* ns past its deadline after which a handler is given up; 0 = 5 s */
     int64_t probe_timeout; /* ns after which a probe counts as "no"; 0 = 30 s */
+    int64_t start_timeout; /* ns that an instance's init may take; 0 = 60 s */
+    /* Called about every 50 ms by fw_executor_start while it waits for an init; false gives up. May
+     * be NULL. */
+    bool (*go_on)(void *user);
+    void *user;
 };
 
 /* Starts the threads and makes the instances (on their own threads). Errors: FILA_INVALID_ARGUMENT
- * with the handler's own reason when its init fails; FILA_NO_MEMORY. May block for as long as init
- * does. */
+ * with the handler's own reason when its init fails; FILA_NO_MEMORY; FILA_TIMEOUT when an init has
+ * not returned after start_timeout, and FILA_CANCELLED when go_on said so: then a thread is still
+ * in there, and the plugin must stay for ever. Blocks for as long as init does, within
+ * start_timeout.
+ */
 FILA_NODISCARD fila_status fw_executor_start(
     const struct fw_executor_options *options,
     struct fw_executor **ret_executor,

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "log/log.h"
 
+#include <inttypes.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -116,36 +117,72 @@ fila_status fw_pool_add_worker(struct fw_executor *executor, fila_error *reterr)
     return FILA_OK;
 }
 
-/* Waits for all inits. The first that failed, or NULL. */
-static struct fw_worker *await_inits(struct fw_executor *executor)
+/* Waits until `until` for the inits under way; false = some still are. */
+static bool wait_for_inits(struct fw_executor *executor, int64_t until)
+{
+    bool in_time = true;
+    (void)pthread_mutex_lock(&executor->locked.mutex);
+    while (executor->locked.starting && in_time) {
+        in_time = fw_cond_wait_until(&executor->locked.changed, &executor->locked.mutex, until);
+    }
+    bool done = !executor->locked.starting;
+    (void)pthread_mutex_unlock(&executor->locked.mutex);
+    return done;
+}
+
+static fila_status first_failure(struct fw_executor *executor, fila_error *reterr)
 {
     struct fw_worker *failed = NULL;
     (void)pthread_mutex_lock(&executor->locked.mutex);
-    while (executor->locked.starting) {
-        (void)pthread_cond_wait(&executor->locked.changed, &executor->locked.mutex);
-    }
     for (struct fw_worker *w = atomic_load(&executor->workers); w; w = w->next) {
         failed = w->locked.state == FW_WORKER_FAILED ? w : failed;
     }
     (void)pthread_mutex_unlock(&executor->locked.mutex);
-    return failed;
+    return failed ? fila_fail(reterr, failed->error.code, "%s", failed->error.text) : FILA_OK;
+}
+
+static fila_status await_inits(
+    struct fw_executor *executor,
+    const struct fw_executor_options *options,
+    fila_error *reterr)
+{
+    int64_t limit = options->start_timeout > 0 ? options->start_timeout : 60 * FILA_S;
+    int64_t deadline = fila_now() + limit;
+    for (;;) {
+        int64_t now = fila_now();
+        int64_t look = options->go_on && now + 50 * FILA_MS < deadline ? now + 50 * FILA_MS
+                                                                       : deadline;
+        if (wait_for_inits(executor, look)) {
+            return first_failure(executor, reterr);
+        }
+        if (options->go_on && !options->go_on(options->user)) {
+            return fila_fail(
+                reterr, FILA_CANCELLED, "handler %s: stopped before its init returned",
+                executor->plugin->table.name);
+        }
+        if (fila_now() >= deadline) {
+            return fila_fail(
+                reterr, FILA_TIMEOUT,
+                "handler %s: its init has not returned after %" PRId64 " ms (start_timeout)",
+                executor->plugin->table.name, limit / FILA_MS);
+        }
+    }
 }
 
 /* The first one alone, so that an init that cannot work fails once; the others at the same time. */
-static fila_status start_workers(struct fw_executor *executor, fila_error *reterr)
+static fila_status start_workers(
+    struct fw_executor *executor,
+    const struct fw_executor_options *options,
+    fila_error *reterr)
 {
-    for (uint32_t i = 0; i < executor->concurrency; i++) {
-        fila_status status = fw_pool_add_worker(executor, reterr);
-        if (status) {
-            return status;
-        }
-        struct fw_worker *failed = i == 0 || i + 1 == executor->concurrency ? await_inits(executor)
-                                                                            : NULL;
-        if (failed) {
-            return fila_fail(reterr, failed->error.code, "%s", failed->error.text);
+    fila_status status = FILA_OK;
+    for (uint32_t i = 0; i < executor->concurrency && !status; i++) {
+        status = fw_pool_add_worker(executor, reterr);
+        if (!status && (i == 0 || i + 1 == executor->concurrency)) {
+            status = await_inits(executor, options, reterr);
         }
     }
-    return FILA_OK;
+    return status;
 }
 
 /* ---- Start and stop ---- */
@@ -198,10 +235,11 @@ fila_status fw_executor_start(
     if (!executor) {
         return fila_fail(reterr, FILA_NO_MEMORY, "out of memory");
     }
-    fila_status status = start_workers(executor, reterr);
+    fila_status status = start_workers(executor, options, reterr);
     status = status ? status : fw_watch_start(executor, reterr);
     if (status) {
-        (void)fw_executor_stop(executor, FILA_NEVER);
+        bool hangs = status == FILA_TIMEOUT || status == FILA_CANCELLED;
+        (void)fw_executor_stop(executor, hangs ? 0 : FILA_NEVER);
         return status;
     }
     *ret_executor = executor;
