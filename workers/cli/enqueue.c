@@ -201,6 +201,50 @@ static int unreadable(const char *path)
     return fw_cli_fail("enqueue", FW_EXIT_PLUGIN, "%s: cannot be read to its end", path);
 }
 
+struct line {
+    char *data;
+    size_t len;
+    size_t size;
+};
+
+enum line_end {
+    LINE_READ,
+    LINE_NONE, /* the file's end, or an error of it */
+    LINE_TOO_LONG,
+    LINE_NO_MEMORY
+};
+
+static bool make_room(struct line *line)
+{
+    if (line->len < line->size) {
+        return true;
+    }
+    size_t size = line->size ? line->size * 2 : 4096;
+    char *more = realloc(line->data, size);
+    if (more) {
+        line->data = more;
+        line->size = size;
+    }
+    return more != NULL;
+}
+
+/* The next line without its newline. */
+static enum line_end read_line(FILE *in, struct line *line)
+{
+    int c = 0;
+    line->len = 0;
+    while ((c = getc_unlocked(in)) != EOF && c != '\n') {
+        if (line->len == MESSAGE_MAX) {
+            return LINE_TOO_LONG;
+        }
+        if (!make_room(line)) {
+            return LINE_NO_MEMORY;
+        }
+        line->data[line->len++] = (char)c;
+    }
+    return c == EOF && (line->len == 0 || ferror(in)) ? LINE_NONE : LINE_READ;
+}
+
 static int send_lines(
     struct sender *s,
     FILE *in,
@@ -208,21 +252,23 @@ static int send_lines(
     const char *name,
     bool *ret_go_on)
 {
-    char *line = NULL;
-    size_t size = 0;
+    struct line line = {NULL, 0, 0};
+    uint64_t number = 1;
+    enum line_end end = LINE_READ;
     bool ok = true;
-    for (ssize_t n = 0; ok && (n = getline(&line, &size, in)) >= 0;) {
-        size_t len = (size_t)n;
-        if (len && line[len - 1] == '\n') {
-            len--;
-        }
-        ok = send_one(s, line, len, name);
+    for (; ok && (end = read_line(in, &line)) == LINE_READ; number++) {
+        ok = send_one(s, line.data, line.len, name);
     }
-    free(line);
-    *ret_go_on = ok;
-    if (ok && !feof(in) && !ferror(in)) { /* getline had no memory for the line */
+    free(line.data);
+    *ret_go_on = ok && end == LINE_NONE;
+    if (end == LINE_NO_MEMORY) {
         no_memory(s);
-        *ret_go_on = false;
+    }
+    if (end == LINE_TOO_LONG) {
+        return fw_cli_fail(
+            "enqueue", FW_EXIT_FAILED,
+            "%s, line %" PRIu64 ": more than %d MiB, no broker takes that as one message", path,
+            number, MESSAGE_MAX >> 20);
     }
     return ferror(in) ? unreadable(path) : 0;
 }
