@@ -152,6 +152,17 @@ class Child:
         return "\n".join(lines)
 
 
+class Peer(Child):
+    """A broker that misbehaves on demand (peers/): it is told so through its input."""
+
+    def tell(self, text):
+        with self.changed:
+            since = len(self.out.lines)
+        self.process.stdin.write((text + "\n").encode())
+        self.process.stdin.flush()
+        expect_equal("answer to %r" % text, self.wait_line(self.out, ".+", 10, skip=since).group(0), "ok")
+
+
 class Worker(Child):
     """`fila-worker run`, with its log as JSON."""
 
@@ -284,6 +295,22 @@ class Bench:
         port = child.wait_line(child.out, r"127\.0\.0\.1:(\d+)", 15).group(1)
         self.broker = "grpc://127.0.0.1:" + port
         return child
+
+    def start_peer(self, name, *arguments):
+        """A program of peers/, and its URL."""
+        program = os.path.join(self.build, "tests", "e2e", "peers", name)
+        child = Peer(name, [program, *arguments], self.folder, self.environment(), subprocess.PIPE)
+        self.children.append(child)
+        port = child.wait_line(child.out, r"127\.0\.0\.1:(\d+)", 15).group(1)
+        return child, "grpc://127.0.0.1:" + port
+
+    def start_faulty_broker(self):
+        """A broker that takes faults (Peer.tell); sets self.broker."""
+        child, self.broker = self.start_peer("faulty-broker")
+        return child
+
+    def plugin(self, name):
+        return os.path.join(self.build, "tests", "e2e", "plugins", name + ".so")
 
     def start_worker(self, config, *arguments, name="worker", level="debug", **environment):
         """`run` with that config text (written to fila-worker.cfg), logging at debug."""

@@ -9,6 +9,11 @@
 
 /* How long the thread waits without any timer: only a bound, everything else wakes it. */
 #define LONGEST_WAIT (60 * FILA_S)
+/* How long a broker that failed is left alone while another one works. */
+#define FIRST_REST_MS   1000
+#define LONGEST_REST_MS 60000
+/* Calls that hang together count once. */
+#define HANG_PACE (5 * FILA_S)
 
 enum mail_kind {
     MAIL_ADD,
@@ -35,10 +40,11 @@ struct fw_io {
     struct fw_done_list done;
     struct fw_turn turn;
     struct fw_queue *queues;
-    size_t url; /* index of the broker in use */
+    fila_endpoints *endpoints; /* of the config's list; which one is in use is client.url */
     bool stopping;
-    bool paused;    /* holds for queues added later too */
-    bool fail_over; /* every stream is down: try the next URL */
+    bool paused;     /* holds for queues added later too */
+    bool fail_over;  /* the broker in use has failed: see whether another is better */
+    int64_t hung_at; /* when it was last found to answer no calls */
 
     struct {
         pthread_mutex_t lock;
@@ -229,15 +235,21 @@ static void stream_up(void *user, struct fw_queue *queue)
     struct fw_io *io = user;
     (void)queue;
     io->fail_over = false;
+    fila_endpoints_worked(io->endpoints, io->client.url);
     io->events->stream_up(io->user);
+}
+
+static void failed(struct fw_io *io)
+{
+    fila_endpoints_failed(io->endpoints, io->client.url, fila_now() / FILA_MS);
+    io->fail_over = io->config->broker_count > 1;
 }
 
 static void stream_down(void *user, struct fw_queue *queue, const fila_error *why)
 {
     struct fw_io *io = user;
     (void)queue;
-    if (io->config->broker_count < 2 ||
-        (why->code != FILA_BROKER_UNAVAILABLE && why->code != FILA_TIMEOUT)) {
+    if (why->code != FILA_BROKER_UNAVAILABLE && why->code != FILA_TIMEOUT) {
         return;
     }
     for (struct fw_queue *q = io->queues; q; q = *fw_queue_link(q)) {
@@ -245,7 +257,26 @@ static void stream_down(void *user, struct fw_queue *queue, const fila_error *wh
             return;
         }
     }
-    io->fail_over = true;
+    failed(io);
+}
+
+/* Its streams are all that keeps a stopping broker up (contract A4.7). */
+static void calls_hang(void *user, struct fw_queue *queue)
+{
+    struct fw_io *io = user;
+    int64_t now = fila_now();
+    (void)queue;
+    if (io->hung_at && now - io->hung_at < HANG_PACE) {
+        return;
+    }
+    io->hung_at = now;
+    FW_LOG(
+        FW_EVENT_BROKER_HANGS, "calls are not answered although streams are open",
+        fw_str("broker", io->client.url));
+    for (struct fw_queue *q = io->queues; q; q = *fw_queue_link(q)) {
+        fw_queue_cancel_streams(q);
+    }
+    failed(io);
 }
 
 static void missing(void *user, struct fw_queue *queue)
@@ -265,7 +296,8 @@ static void drained(void *user, struct fw_queue *queue)
     io->events->drained(io->user, queue);
 }
 
-static const struct fw_queue_events QUEUE_EVENTS = {stream_up, stream_down, missing, drained};
+static const struct fw_queue_events QUEUE_EVENTS = {
+    stream_up, stream_down, calls_hang, missing, drained};
 
 /* ---- The loop ---- */
 
@@ -309,6 +341,17 @@ static void wait_and_read(struct fw_io *io)
     fw_done_sleep_end(&io->done);
 }
 
+/* The same text where it lives as long as the config. */
+static const char *of_config(const struct fw_io *io, const char *url)
+{
+    for (size_t i = 0; i < io->config->broker_count; i++) {
+        if (strcmp(io->config->brokers[i], url) == 0) {
+            return io->config->brokers[i];
+        }
+    }
+    return io->client.url;
+}
+
 static void end_transport(struct fw_io *io)
 {
     struct fila_transport *t = io->turn.transport;
@@ -322,23 +365,45 @@ static void end_transport(struct fw_io *io)
     io->turn.transport = NULL;
 }
 
-/* A URL that cannot be opened at all (a scheme that this build does not have) is passed over: the
- * transport in use stays, and its next failure leads on to the URL after it. */
-static void next_broker(struct fw_io *io)
+/* The transport of another URL, or NULL: none but the one in use may be tried now. A URL that
+ * cannot be opened at all (a scheme that this build does not have) is passed over. */
+static struct fila_transport *open_better(struct fw_io *io)
 {
-    fila_error error = FILA_ERROR_INIT;
-    struct fila_transport *t = NULL;
-    io->url = (io->url + 1) % io->config->broker_count;
-    io->client.url = io->config->brokers[io->url];
-    if (fila_transport_open(&io->client, &t, &error) != FILA_OK) {
-        io->fail_over = false;
+    const char *const before = io->client.url;
+    for (size_t i = 0; i < io->config->broker_count; i++) {
+        uint32_t wait = 0;
+        fila_error error = FILA_ERROR_INIT;
+        struct fila_transport *t = NULL;
+        const char *url =
+            of_config(io, fila_endpoints_pick(io->endpoints, fila_now() / FILA_MS, &wait));
+        if (wait || strcmp(url, before) == 0) {
+            return NULL;
+        }
+        io->client.url = url;
+        if (fila_transport_open(&io->client, &t, &error) == FILA_OK) {
+            return t;
+        }
+        fila_endpoints_failed(io->endpoints, url, fila_now() / FILA_MS);
+        io->client.url = before;
         FW_LOG(
             FW_EVENT_BROKER_REFUSES, "this broker's URL cannot be used: passed over",
-            fw_str("broker", io->client.url), fw_str("error", error.text));
+            fw_str("broker", url), fw_str("error", error.text));
+    }
+    return NULL;
+}
+
+static void next_broker(struct fw_io *io)
+{
+    struct fila_transport *t = open_better(io);
+    if (!t) {
+        io->fail_over = false;
         return;
     }
     end_transport(io);
     io->fail_over = false; /* after the old streams' ends */
+    FW_LOG(
+        FW_EVENT_BROKER_CHANGED, "another broker is used from here on",
+        fw_str("broker", io->client.url));
     (void)pthread_mutex_lock(&io->locked.lock);
     io->locked.transport = t;
     io->locked.url = io->client.url;
@@ -418,7 +483,10 @@ fila_status fw_io_start(
     (void)pthread_mutex_init(&io->locked.lock, NULL);
     (void)pthread_cond_init(&io->locked.synced, NULL);
     client_options(io, options);
-    fila_status status = fila_transport_open(&io->client, &io->turn.transport, reterr);
+    fila_status status = fila_endpoints_new(
+        io->config->brokers, io->config->broker_count, FIRST_REST_MS, LONGEST_REST_MS, 0,
+        &io->endpoints, reterr);
+    status = status ? status : fila_transport_open(&io->client, &io->turn.transport, reterr);
     if (status != FILA_OK) {
         goto failed;
     }
@@ -436,6 +504,7 @@ failed:
     if (io->turn.transport) {
         io->turn.transport->ops->free(io->turn.transport);
     }
+    fila_endpoints_free(io->endpoints);
     (void)pthread_cond_destroy(&io->locked.synced);
     (void)pthread_mutex_destroy(&io->locked.lock);
     free(io);
@@ -459,6 +528,7 @@ void fw_io_stop(struct fw_io *io)
         free(m);
         m = next;
     }
+    fila_endpoints_free(io->endpoints);
     (void)pthread_cond_destroy(&io->locked.synced);
     (void)pthread_mutex_destroy(&io->locked.lock);
     free(io);

@@ -31,6 +31,7 @@ struct fw_item {
     fila_header *copy_headers;  /* of the dead-letter copy under way */
     struct fw_sending *sending; /* publish.c: what the handler published, under way */
     int64_t settle_sent;
+    int64_t publish_sent;
     int64_t ran_ns; /* of the last run */
     unsigned used_by;
 };

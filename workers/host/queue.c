@@ -39,13 +39,18 @@ static void on_opened(void *user, int64_t now)
         pipe.round_trip = q->best_round_trip;
     }
     slot->was_open = true;
+    slot->news_at = now;
     slot->opens++;
+    if (q->endpoints) {
+        fila_endpoints_worked(q->endpoints, slot->url[0] ? slot->url : q->broker);
+    }
     fw_delivery_stream_open(q->engine, fw_queue_clock(q, now), slot->index, &pipe);
     FW_LOG(
         FW_EVENT_STREAM_OPEN, "the stream is open", fw_str("queue", q->config->queue),
-        fw_str("broker", q->broker), fw_int("stream", slot->index), fw_int("opens", slot->opens));
+        fw_str("broker", slot->url[0] ? slot->url : q->broker), fw_int("stream", slot->index),
+        fw_int("opens", slot->opens));
     q->events->stream_up(q->user, q);
-    fw_queue_look(q);
+    fw_queue_watch_opened(q);
 }
 
 static uint64_t lane_hash(fila_view key)
@@ -91,6 +96,9 @@ static void on_message(void *user, fila_message *message, const struct fila_read
         fila_message_free(message);
         return;
     }
+    slot->news_at = read->read_at;
+    slot->credits -= slot->credits > 0;
+    q->watch.news = true;
     item->message = message;
     item->used_by = FW_ITEM_HELD;
     fila_view id = fila_message_id(message);
@@ -134,23 +142,62 @@ static enum fw_stream_end end_kind(const fila_error *why)
     }
 }
 
+/* The leader's address is followed a few times in a row, then it is a failure like others. */
+static enum fw_stream_end follow(struct fw_queue *q, const struct fw_stream_slot *slot)
+{
+    const char *from = slot->url[0] ? slot->url : q->broker;
+    enum fw_stream_end how = end_kind(&slot->end);
+    if (!q->endpoints || how == FW_STREAM_CLOSED) {
+        return how;
+    }
+    if (how == FW_STREAM_REDIRECTED && slot->end.leader[0] &&
+        fila_endpoints_redirect(q->endpoints, from, slot->end.leader)) {
+        return FW_STREAM_REDIRECTED;
+    }
+    fila_endpoints_failed(q->endpoints, from, fila_now() / FILA_MS);
+    return how == FW_STREAM_REDIRECTED ? FW_STREAM_BROKEN : how;
+}
+
 static void on_ended(void *user, const fila_error *why)
 {
     struct fw_stream_slot *slot = user;
     struct fw_queue *q = slot->queue;
     slot->stream = NULL;
+    slot->credits = 0;
     slot->end = *why;
-    if (q->exists != FW_EXISTS_ASKED) {
-        q->exists = FW_EXISTS_UNKNOWN; /* the next stream may lead to another broker */
-    }
-    fw_queue_stream_ended(q, slot, end_kind(why));
+    q->watch.exists = FW_EXISTS_UNKNOWN; /* the next stream may lead to another broker */
+    fw_queue_stream_ended(q, slot, follow(q, slot));
 }
 
 void fw_queue_stream_ended(struct fw_queue *q, struct fw_stream_slot *slot, enum fw_stream_end how)
 {
     fw_delivery_stream_end(q->engine, fw_queue_clock(q, fila_now()), slot->index, how);
-    if (how != FW_STREAM_CLOSED) {
+    if (how != FW_STREAM_CLOSED && !slot->url[0]) {
         q->events->stream_down(q->user, q, &slot->end);
+    }
+}
+
+/* A call that waited this long, and nothing sent since was answered: the broker is on its way out,
+ * or stopped. */
+#define HANGING (2 * FILA_S)
+
+void fw_queue_call_ended(struct fw_queue *q, fila_status code, int64_t sent_at)
+{
+    int64_t now = fila_now();
+    switch (code) {
+    case FILA_TIMEOUT:
+        if (now - sent_at >= HANGING && q->turn->answered_at < sent_at) {
+            q->events->calls_hang(q->user, q);
+        }
+        break;
+    case FILA_BROKER_UNAVAILABLE:
+    case FILA_CANCELLED:
+    case FILA_CLOSED:
+    case FILA_NO_MEMORY:
+        break;
+    default:
+        q->turn->answered_at = now;
+        break;
     }
 }
 
@@ -223,6 +270,8 @@ void fw_queue_on_settled(struct fila_settle *settle)
     q->in_transport--;
     int64_t now = fw_queue_clock(q, fila_now());
     int64_t took = now - item->settle_sent;
+    fw_queue_call_ended(
+        q, settle->result == FILA_SETTLE_OK ? FILA_OK : settle->error.code, item->settle_sent);
     if (settle->result != FILA_SETTLE_OK && settle->result != FILA_SETTLE_GONE) {
         FW_LOG(
             FW_EVENT_SETTLE_ERROR,
@@ -269,6 +318,7 @@ void fw_queue_on_published(struct fila_publish *publish)
     struct fw_item *item = publish->user;
     struct fw_queue *q = item->queue;
     q->in_transport--;
+    fw_queue_call_ended(q, publish->error.code, item->publish_sent);
     if (publish->error.code != FILA_OK) {
         FW_LOG(
             FW_EVENT_SETTLE_ERROR, "a dead-letter copy was not confirmed",
@@ -291,6 +341,15 @@ void fw_queue_on_published(struct fila_publish *publish)
 }
 
 /* ---- Life ---- */
+
+/* Without memory no leader is followed. */
+static void make_endpoints(struct fw_queue *q)
+{
+    q->endpoints = NULL;
+    if (fila_endpoints_new(&q->broker, 1, 1000, 60000, 0, &q->endpoints, NULL) != FILA_OK) {
+        q->endpoints = NULL;
+    }
+}
 
 fila_status fw_queue_new(
     const struct fw_queue_options *options,
@@ -315,14 +374,19 @@ fila_status fw_queue_new(
         slots[i].queue = q;
         slots[i].index = i;
     }
+    make_endpoints(q);
     struct fw_executor_options executor = {
         .queue = config->queue,
         .plugin = options->plugin,
         .concurrency = config->concurrency,
         .done = options->done,
+        .start_timeout = config->start_timeout,
+        .go_on = options->go_on,
+        .user = options->user,
     };
     fila_status status = fw_executor_start(&executor, &q->executor, reterr);
     if (status != FILA_OK) {
+        fila_endpoints_free(q->endpoints);
         free(slots);
         free(q);
         return status;
@@ -345,6 +409,7 @@ void fw_queue_free(struct fw_queue *q)
     }
     fw_delivery_free(q->engine);
     fw_item_pool_fini(&q->items);
+    fila_endpoints_free(q->endpoints);
     free(q->streams);
     free(q);
 }
@@ -365,7 +430,7 @@ fila_status fw_queue_start(
     if (!q->engine) {
         return FILA_NO_MEMORY;
     }
-    fw_queue_look(q);
+    q->watch.at = turn->now;
     return FILA_OK;
 }
 
@@ -382,6 +447,8 @@ void fw_queue_drain(struct fw_queue *q, int64_t deadline)
 void fw_queue_moved(struct fw_queue *q, const char *broker)
 {
     q->broker = broker;
+    fila_endpoints_free(q->endpoints);
+    make_endpoints(q);
 }
 
 void fw_queue_pause(struct fw_queue *q, bool on)
@@ -441,5 +508,6 @@ int64_t fw_queue_wake_at(const struct fw_queue *q)
 {
     int64_t publish = fw_publish_wake_at(q);
     int64_t engine = fw_delivery_wake_at(q->engine);
-    return publish < engine ? publish : engine;
+    int64_t first = publish < engine ? publish : engine;
+    return first < q->watch.at ? first : q->watch.at;
 }

@@ -27,6 +27,7 @@
 struct fw_turn {
     struct fila_transport *transport;
     int64_t now;
+    int64_t answered_at; /* when the broker last answered a call, in whatever way */
     struct fila_settle *settles;
     struct fila_settle **settles_end;
     struct fila_publish *publishes;
@@ -41,6 +42,8 @@ struct fw_queue_events {
     void (*stream_up)(void *user, struct fw_queue *queue);
     /* A stream ended with what looks like a dead connection. I/O thread. */
     void (*stream_down)(void *user, struct fw_queue *queue, const fila_error *why);
+    /* A call had no answer in time, and none that was sent since had one. I/O thread. */
+    void (*calls_hang)(void *user, struct fw_queue *queue);
     /* missing_queue = "fail", and it is missing. I/O thread. */
     void (*missing)(void *user, struct fw_queue *queue);
     /* The drain is over: nothing is held any more; the last call for this queue. I/O thread. */
@@ -49,15 +52,18 @@ struct fw_queue_events {
 
 struct fw_queue_options {
     const struct fw_queue_config *config; /* outlives the queue: see fw_queue_reconfigure */
-    const char *broker;                   /* for the log */
+    const char *broker;                   /* URL; outlives the queue */
     const struct fw_plugin *plugin;       /* loaded and bound; outlives the queue */
     struct fw_done_list *done;
     bool create; /* the broker is our own: make the queue if it is missing, whatever missing_queue
                     says */
+    bool (*go_on)(void *user); /* see fw_executor_options */
+    void *user;
 };
 
-/* Starts the executor, so it may block as long as the handler's init does. Errors: as
- * fw_executor_start. */
+/* Starts the executor, so it may block as long as the handler's init does, within start_timeout.
+ * Errors: as fw_executor_start; with FILA_TIMEOUT and FILA_CANCELLED the plugin and the config must
+ * stay. */
 FILA_NODISCARD fila_status fw_queue_new(
     const struct fw_queue_options *options,
     struct fw_queue **ret_queue,
@@ -91,7 +97,9 @@ FILA_NODISCARD fila_status fw_queue_start(
     void *user);
 void fw_queue_done(struct fw_job *job); /* a result from the done list */
 void fw_queue_drain(struct fw_queue *queue, int64_t deadline);
-/* From here on its broker is this one (for the log); `broker` outlives the queue. */
+/* Ends its streams; they open again in time. */
+void fw_queue_cancel_streams(struct fw_queue *queue);
+/* From here on its broker is this one; `broker` outlives the queue. */
 void fw_queue_moved(struct fw_queue *queue, const char *broker);
 void fw_queue_pause(struct fw_queue *queue, bool on);
 /* New settings of the same handler and concurrency. `config` outlives the queue. */

@@ -87,18 +87,31 @@ static void publish(struct fw_queue *q, const struct fw_command *c)
     p->deadline = fw_queue_call_deadline(q, c->deadline);
     p->done = fw_queue_on_published;
     p->user = item;
+    item->publish_sent = q->turn->now;
     item->used_by |= FW_ITEM_PUBLISHING;
     q->in_transport++;
     *q->turn->publishes_end = p;
     q->turn->publishes_end = &p->next;
 }
 
+/* A leader that was named, else the broker in use. */
+static void choose_broker(const struct fw_queue *q, struct fw_stream_slot *slot)
+{
+    uint32_t wait = 0; /* the engine paces the streams */
+    const char *url = q->endpoints ? fila_endpoints_pick(q->endpoints, fila_now() / FILA_MS, &wait)
+                                   : q->broker;
+    bool leader = strcmp(url, q->broker) != 0;
+    (void)snprintf(slot->url, sizeof slot->url, "%s", leader ? url : "");
+}
+
 static void open_stream(struct fw_queue *q, const struct fw_command *c)
 {
     struct fw_stream_slot *slot = &q->streams[c->stream];
     struct fila_transport *transport = q->turn->transport;
+    choose_broker(q, slot);
     struct fila_stream_params params = {
         .queue = fila_view_of(q->config->queue),
+        .url = slot->url[0] ? slot->url : NULL,
         .window = c->window,
         .events = &FW_QUEUE_STREAM_EVENTS,
         .user = slot,
@@ -122,8 +135,7 @@ static void stop_stream(struct fw_queue *q, const struct fw_command *c)
     }
 }
 
-/* The engine waits for no stream after the drain's deadline; the transport still has our slots. */
-static void cancel_streams(struct fw_queue *q)
+void fw_queue_cancel_streams(struct fw_queue *q)
 {
     for (uint32_t i = 0; i < q->stream_count; i++) {
         struct fila_stream *stream = q->streams[i].stream;
@@ -146,6 +158,9 @@ static void grant(struct fw_queue *q, const struct fw_command *c)
 {
     struct fila_stream *stream = q->streams[c->stream].stream;
     if (stream) {
+        struct fw_stream_slot *slot = &q->streams[c->stream];
+        slot->news_at = slot->credits ? slot->news_at : q->turn->now;
+        slot->credits += c->credits;
         stream->transport->ops->grant(stream, c->credits);
     }
 }
@@ -248,6 +263,11 @@ static enum fw_event end_event(const struct fw_stream_slot *slot)
     }
 }
 
+static const char *broker_of(const struct fw_queue *q, const struct fw_stream_slot *slot)
+{
+    return slot->url[0] ? slot->url : q->broker;
+}
+
 static void notice(struct fw_queue *q, const struct fw_command *c)
 {
     if (c->notice == FW_NOTICE_RECONNECT) {
@@ -255,9 +275,10 @@ static void notice(struct fw_queue *q, const struct fw_command *c)
         FW_LOG(
             end_event(&q->streams[c->stream]),
             end->code == FILA_OK ? "the broker ended the stream in good order" : "the stream ended",
-            fw_str("queue", q->config->queue), fw_str("broker", q->broker),
-            fw_int("stream", c->stream), fw_str("code", fila_status_name(end->code)),
-            fw_str("error", end->text), fw_int("retry_in_ms", c->value / FILA_MS));
+            fw_str("queue", q->config->queue),
+            fw_str("broker", broker_of(q, &q->streams[c->stream])), fw_int("stream", c->stream),
+            fw_str("code", fila_status_name(end->code)), fw_str("error", end->text),
+            fw_int("retry_in_ms", c->value / FILA_MS));
         return;
     }
     const struct notice_row *row = &NOTICES[c->notice];
@@ -333,7 +354,9 @@ static void carry_out(struct fw_queue *q, const struct fw_command *c)
         break;
     case FW_COMMAND_DRAINED:
         q->is_drained = true;
-        cancel_streams(q);
+        /* The engine waits for no stream after the drain's deadline; the transport still has our
+         * slots. */
+        fw_queue_cancel_streams(q);
         break;
     }
 }
@@ -355,6 +378,7 @@ void fw_queue_pump(struct fw_queue *q)
         carry_out(q, &command);
     }
     submit(q);
+    fw_queue_watch_due(q);
     if (q->is_drained && !in_use(q)) {
         q->cut_off = q->cut_off || now >= q->drain_deadline;
         q->events->drained(q->user, q);

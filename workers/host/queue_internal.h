@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: AGPL-3.0-or-later
  *
- * What queue.c (events in), queue_commands.c (commands out) and queue_missing.c (does the queue
- * exist?) share. I/O thread.
+ * What queue.c (events in), queue_commands.c (commands out) and queue_watch.c (does the queue
+ * exist, does its stream bring what waits?) share. I/O thread.
  */
 #ifndef FW_HOST_QUEUE_INTERNAL_H
 #define FW_HOST_QUEUE_INTERNAL_H
@@ -16,17 +16,32 @@ struct fw_stream_slot {
     uint32_t index;
     uint32_t window;
     int64_t asked_at;
-    fila_error end; /* how the last one ended */
-    bool was_open;  /* it had been accepted */
-    uint32_t opens; /* so far */
+    fila_error end;  /* how the last one ended */
+    int64_t news_at; /* the last that came: the opening, a message, or the first credit */
+    uint32_t credits;
+    bool was_open;                   /* it had been accepted */
+    uint32_t opens;                  /* so far */
+    char url[FILA_LEADER_TEXT + 16]; /* of a leader; "" = the broker in use */
 };
 
 /* Whether the broker has the queue. */
 enum fw_existence {
     FW_EXISTS_UNKNOWN,
-    FW_EXISTS_ASKED,
     FW_EXISTS_YES,
     FW_EXISTS_NO
+};
+
+/* queue_watch.c's. */
+struct fw_watch_state {
+    enum fw_existence exists;
+    struct fila_unary call;
+    bool asked;       /* the call is under way */
+    bool suspect;     /* messages waited at the last look, and none has been read since */
+    bool news;        /* something was read since the last look */
+    int64_t asked_at; /* when the call was sent */
+    int64_t at;       /* when to look; FILA_NEVER = not before a stream opens */
+    int64_t pause;    /* after the last question that failed */
+    int64_t quiet;    /* the silence after which to look */
 };
 
 /* The handler's answer to a probe, left by its worker thread for the next pump. */
@@ -61,8 +76,8 @@ struct fw_queue {
     struct fw_sending *publishing; /* publish.c: those that wait to be sent again */
     uint32_t in_transport; /* settlements, publishes and questions under way */
     _Atomic(enum fw_probe_answer) probe_answer;
-    enum fw_existence exists;
-    struct fila_unary look;
+    fila_endpoints *endpoints; /* the broker in use, and the leader that it named for this queue */
+    struct fw_watch_state watch;
 };
 
 extern const struct fila_stream_events FW_QUEUE_STREAM_EVENTS;
@@ -87,7 +102,11 @@ int64_t fw_queue_call_deadline(const struct fw_queue *q, int64_t wanted);
 void fw_queue_stream_ended(struct fw_queue *q, struct fw_stream_slot *slot, enum fw_stream_end how);
 void fw_queue_on_settled(struct fila_settle *settle);
 void fw_queue_on_published(struct fila_publish *publish);
-/* Asks the broker whether the queue exists, unless it is known or asked already. */
-void fw_queue_look(struct fw_queue *q);
+/* A stream is open; and, in every turn: looks at the queue when it is time to. */
+void fw_queue_watch_opened(struct fw_queue *q);
+void fw_queue_watch_due(struct fw_queue *q);
+/* A call that was sent at `sent_at` ended so: calls that go unanswered while streams live show a
+ * broker that is on its way out (contract A4.7). */
+void fw_queue_call_ended(struct fw_queue *q, fila_status code, int64_t sent_at);
 
 #endif

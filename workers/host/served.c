@@ -74,8 +74,7 @@ static fila_status bind(struct fw_served *served, fila_error *error)
 
 static fila_status load(
     struct fw_served *served,
-    struct fw_io *io,
-    bool own_broker,
+    const struct fw_served_source *source,
     fila_error *error)
 {
     fila_status status = fw_plugin_open(served->config->handler_plugin, &served->file, error);
@@ -85,10 +84,12 @@ static fila_status load(
     if (status == FILA_OK) {
         struct fw_queue_options options = {
             .config = served->config,
-            .broker = fw_io_url(io),
+            .broker = fw_io_url(source->io),
             .plugin = served->plugin,
-            .done = fw_io_done_list(io),
-            .create = own_broker,
+            .done = fw_io_done_list(source->io),
+            .create = source->own_broker,
+            .go_on = source->go_on,
+            .user = source->user,
         };
         status = fw_queue_new(&options, &served->queue, error);
     }
@@ -96,10 +97,8 @@ static fila_status load(
 }
 
 struct fw_served *fw_served_load(
-    struct fw_io *io,
-    struct fw_config_ref *ref,
-    const struct fw_queue_config *config,
-    bool own_broker)
+    const struct fw_served_source *source,
+    const struct fw_queue_config *config)
 {
     fila_error error = FILA_ERROR_INIT;
     struct fw_served *served = calloc(1, sizeof *served);
@@ -108,9 +107,15 @@ struct fw_served *fw_served_load(
         return NULL;
     }
     served->config = config;
-    served->ref = ref;
-    ref->users++;
-    if (load(served, io, own_broker, &error) != FILA_OK) {
+    served->ref = source->ref;
+    source->ref->users++;
+    fila_status status = load(served, source, &error);
+    if (status == FILA_TIMEOUT || status == FILA_CANCELLED) {
+        refused(config, "handler", 0, error.text);
+        free(served); /* a thread is still in the handler's init: plugin and config stay */
+        return NULL;
+    }
+    if (status != FILA_OK) {
         refused(config, "handler", 0, error.text);
         unload(served);
         return NULL;
@@ -184,7 +189,8 @@ static bool same_handler(const struct fw_queue_config *a, const struct fw_queue_
 static struct fw_served *find_same(struct fw_served *list, const struct fw_queue_config *config)
 {
     for (struct fw_served *s = list; s; s = s->next) {
-        if (s->state == FW_SERVED_ACTIVE && same_handler(s->config, config)) {
+        if (s->state == FW_SERVED_ACTIVE && same_handler(s->config, config) &&
+            !fw_plugin_replaced(s->file)) {
             return s;
         }
     }
@@ -218,18 +224,17 @@ static bool planned(const struct plan *plan, const struct fw_served *served)
 static bool prepare(
     struct plan *plan,
     struct fw_served *list,
-    struct fw_io *io,
-    struct fw_config_ref *ref,
-    bool own_broker)
+    const struct fw_served_source *source)
 {
-    for (plan->count = 0; plan->count < ref->config->queue_count; plan->count++) {
-        const struct fw_queue_config *config = &ref->config->queues[plan->count];
+    const struct fw_config *all = source->ref->config;
+    for (plan->count = 0; plan->count < all->queue_count; plan->count++) {
+        const struct fw_queue_config *config = &all->queues[plan->count];
         struct fw_served *same = find_same(list, config);
         if (same && !planned(plan, same)) {
             plan->kept[plan->count] = same;
             continue;
         }
-        plan->fresh[plan->count] = fw_served_load(io, ref, config, own_broker);
+        plan->fresh[plan->count] = fw_served_load(source, config);
         if (!plan->fresh[plan->count]) {
             return false;
         }
@@ -307,21 +312,20 @@ static void commit(
 
 bool fw_served_reload(
     struct fw_served **list,
-    struct fw_io *io,
-    struct fw_config_ref *ref,
-    bool own_broker,
+    const struct fw_served_source *source,
     int64_t deadline,
     struct fw_reload_result *ret_result)
 {
+    size_t count = source->ref->config->queue_count;
     struct plan plan = {
-        .fresh = calloc(ref->config->queue_count + 1, sizeof(struct fw_served *)),
-        .kept = calloc(ref->config->queue_count + 1, sizeof(struct fw_served *)),
+        .fresh = calloc(count + 1, sizeof(struct fw_served *)),
+        .kept = calloc(count + 1, sizeof(struct fw_served *)),
     };
-    bool ok = plan.fresh && plan.kept && prepare(&plan, *list, io, ref, own_broker);
+    bool ok = plan.fresh && plan.kept && prepare(&plan, *list, source);
     if (ok) {
-        commit(&plan, list, io, ref, deadline, ret_result);
+        commit(&plan, list, source->io, source->ref, deadline, ret_result);
     } else if (plan.fresh) {
-        undo(&plan, io);
+        undo(&plan, source->io);
     }
     plan_fini(&plan);
     return ok;

@@ -44,14 +44,22 @@ struct fw_account {
 struct fw_config_ref *fw_config_ref_new(struct fw_config *config);
 void fw_config_ref_release(struct fw_config_ref *ref);
 
+/* What queues are made from. */
+struct fw_served_source {
+    struct fw_io *io;
+    struct fw_config_ref *ref;
+    bool own_broker; /* make a queue that is missing */
+    /* Called about every 50 ms while a handler's init takes its time, so that signals are served;
+     * false gives up. */
+    bool (*go_on)(void *user);
+    void *user;
+};
+
 /* Loads the plugin of one queue, binds its options, starts its executor; does not hand it to the
- * I/O thread. Logs what is wrong (PLUGIN-REFUSED). NULL on failure. `own_broker`: make the queue if
- * it is missing. */
+ * I/O thread. Logs what is wrong (PLUGIN-REFUSED). NULL on failure. */
 struct fw_served *fw_served_load(
-    struct fw_io *io,
-    struct fw_config_ref *ref,
-    const struct fw_queue_config *config,
-    bool own_broker);
+    const struct fw_served_source *source,
+    const struct fw_queue_config *config);
 
 /* Takes back what the I/O thread has let go of, or never had: adds it to the account, stops its
  * executor, frees it. */
@@ -69,14 +77,12 @@ struct fw_reload_result {
     unsigned removed;
 };
 
-/* Serves `ref` instead of what is served: queues whose handler is the same go on with their
+/* Serves source->ref instead of what is served: queues whose handler is the same go on with their
  * streams, others are drained until `deadline` and replaced. All or nothing: false when a new
  * handler cannot be loaded, and nothing has changed. */
 bool fw_served_reload(
     struct fw_served **list,
-    struct fw_io *io,
-    struct fw_config_ref *ref,
-    bool own_broker,
+    const struct fw_served_source *source,
     int64_t deadline,
     struct fw_reload_result *ret_result);
 

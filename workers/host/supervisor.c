@@ -45,6 +45,8 @@ struct host {
     bool ready;
     int64_t drain_deadline;
     int64_t started_at;
+    int stop_signals[2]; /* that came while a handler's init was waited for; 0 = none */
+    bool reload_asked;   /* in the same time */
     atomic_bool stream_up;
     atomic_bool queue_missing;
     atomic_bool io_failed;
@@ -214,12 +216,59 @@ static bool open_io(struct host *h)
     return true;
 }
 
+/* ---- Signals while a handler's init takes its time ---- */
+
+static void note_signal(struct host *h, int number)
+{
+    switch (number) {
+    case SIGHUP:
+        h->reload_asked = true;
+        break;
+    case SIGTSTP:
+        fw_io_pause(h->io, true);
+        break;
+    case SIGCONT:
+        fw_io_pause(h->io, false);
+        break;
+    default:
+        h->stop_signals[h->stop_signals[0] != 0] = number;
+        break;
+    }
+}
+
+static bool next_signal(const struct host *h, int *ret_number)
+{
+    struct signalfd_siginfo info;
+    if (read(h->signal_fd, &info, sizeof info) != (ssize_t)sizeof info) {
+        return false;
+    }
+    *ret_number = (int)info.ssi_signo;
+    return true;
+}
+
+/* What it notes is done as soon as the loading has ended. */
+static bool go_on(void *user)
+{
+    struct host *h = user;
+    int number = 0;
+    while (next_signal(h, &number)) {
+        note_signal(h, number);
+    }
+    fw_log_tick();
+    return h->stop_signals[0] == 0;
+}
+
+static struct fw_served_source source_of(struct host *h, struct fw_config_ref *ref)
+{
+    return (struct fw_served_source){h->io, ref, h->broker != NULL, go_on, h};
+}
+
 static bool serve(struct host *h)
 {
     const struct fw_config *config = h->config->config;
+    struct fw_served_source source = source_of(h, h->config);
     for (size_t i = config->queue_count; i-- > 0;) {
-        struct fw_served *served =
-            fw_served_load(h->io, h->config, &config->queues[i], h->broker != NULL);
+        struct fw_served *served = fw_served_load(&source, &config->queues[i]);
         if (!served) {
             return false;
         }
@@ -375,10 +424,13 @@ static void use_config(struct host *h, struct fw_config_ref *ref)
 {
     struct fw_reload_result result = {0};
     int64_t deadline = fila_now() + ref->config->drain_timeout;
+    struct fw_served_source source = source_of(h, ref);
     if (!same_brokers(h->first_config->config, ref->config)) {
         reload_refused("broker, api_key and tls cannot change while running: restart the worker");
-    } else if (!fw_served_reload(&h->served, h->io, ref, h->broker != NULL, deadline, &result)) {
-        reload_refused("a handler cannot be loaded: see the line before this one");
+    } else if (!fw_served_reload(&h->served, &source, deadline, &result)) {
+        reload_refused(
+            h->stop_signals[0] ? "the worker is stopping"
+                               : "a handler cannot be loaded: see the line before this one");
     } else {
         fw_log_init(ref->config->log_level, ref->config->log_format);
         FW_LOG(
@@ -431,11 +483,28 @@ static void on_signal(struct host *h, int number)
     }
 }
 
+/* Those that came while something was loaded, in an order that loses nothing: a stop refuses the
+ * reload. */
+static void obey_noted(struct host *h)
+{
+    while (h->stop_signals[0] || h->reload_asked) {
+        int number = h->stop_signals[0] ? h->stop_signals[0] : SIGHUP;
+        if (h->stop_signals[0]) {
+            h->stop_signals[0] = h->stop_signals[1];
+            h->stop_signals[1] = 0;
+        } else {
+            h->reload_asked = false;
+        }
+        on_signal(h, number);
+    }
+}
+
 static void read_signals(struct host *h)
 {
-    struct signalfd_siginfo info;
-    while (read(h->signal_fd, &info, sizeof info) == (ssize_t)sizeof info) {
-        on_signal(h, (int)info.ssi_signo);
+    int number = 0;
+    while (next_signal(h, &number)) {
+        on_signal(h, number);
+        obey_noted(h);
     }
 }
 
@@ -481,6 +550,7 @@ static int patience(struct host *h)
 
 static void supervise(struct host *h)
 {
+    obey_noted(h);
     while (h->served) {
         struct pollfd fds[] = {
             {.fd = h->signal_fd, .events = POLLIN}, {.fd = h->event_fd, .events = POLLIN}};
@@ -509,7 +579,7 @@ static int start(struct host *h)
     if (!open_broker(h) || !open_io(h)) {
         return FW_EXIT_CONFIG;
     }
-    return serve(h) ? FW_EXIT_OK : FW_EXIT_PLUGIN;
+    return serve(h) || h->stop_signals[0] ? FW_EXIT_OK : FW_EXIT_PLUGIN;
 }
 
 static void release(struct host *h)
@@ -537,13 +607,15 @@ int fw_host_run(const struct fw_host_options *options)
     fw_log_init(FW_LOG_INFO, FW_LOG_AUTO);
     h.signal_fd = open_signals();
     h.event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    fw_log_start_thread();
     fw_log_on_wait(on_log_wait, &h);
     int status = h.signal_fd < 0 || h.event_fd < 0 ? FW_EXIT_INTERNAL : start(&h);
-    if (status == FW_EXIT_OK) {
+    if (status == FW_EXIT_OK && h.ready) { /* else a signal ended the start */
         supervise(&h);
         status = final_status(&h);
     }
     release(&h);
     last_words(&h, status);
+    fw_log_stop_thread();
     return status;
 }
