@@ -2,6 +2,7 @@
 #include "broker.h"
 
 #include "base/error.h"
+#include "commit.h"
 
 #include <signal.h>
 #include <stdlib.h>
@@ -24,6 +25,9 @@ void fb_settle(fila_broker *broker)
     fb_alarm(broker, fq_wake_at(broker->engine));
     if (broker->parked && broker->parked->due != FILA_NEVER) {
         fb_alarm(broker, broker->parked->due);
+    }
+    if (broker->commit) {
+        fb_commit_wake(broker->commit);
     }
 }
 
@@ -103,11 +107,20 @@ static fila_status read_options(
     fila_error *reterr)
 {
     static const fila_broker_options defaults = FILA_BROKER_OPTIONS_INIT;
-    *ret_options = given ? *given : defaults;
-    if (ret_options->size != sizeof *ret_options) {
+    const size_t first_size = offsetof(fila_broker_options, path); /* before it had a path */
+    *ret_options = defaults;
+    if (given && (given->size < first_size || given->size > sizeof *ret_options)) {
         return fila_fail(
-            reterr, FILA_INVALID_ARGUMENT, "options size is %zu: must be %zu", ret_options->size,
+            reterr, FILA_INVALID_ARGUMENT, "options size is %zu: must be %zu", given->size,
             sizeof *ret_options);
+    }
+    if (given) {
+        memcpy(ret_options, given, given->size);
+    }
+    if (ret_options->sync != FILA_SYNC_FULL && ret_options->sync != FILA_SYNC_NORMAL) {
+        return fila_fail(
+            reterr, FILA_INVALID_ARGUMENT, "sync is %d: must be FILA_SYNC_FULL or FILA_SYNC_NORMAL",
+            (int)ret_options->sync);
     }
     if (ret_options->quantum == 0) {
         return fila_fail(reterr, FILA_INVALID_ARGUMENT, "quantum is 0: must be at least 1");
@@ -122,7 +135,7 @@ static fila_status read_options(
     return FILA_OK;
 }
 
-static uint64_t make_seed(uint64_t wanted)
+uint64_t fb_make_seed(uint64_t wanted)
 {
     uint64_t seed = wanted;
     if (wanted == 0 && getrandom(&seed, sizeof seed, 0) != (ssize_t)sizeof seed) {
@@ -131,7 +144,7 @@ static uint64_t make_seed(uint64_t wanted)
     return seed;
 }
 
-static bool init_changed(pthread_cond_t *changed)
+bool fb_init_cond(pthread_cond_t *cond)
 {
     pthread_condattr_t attributes;
     bool ok;
@@ -139,42 +152,40 @@ static bool init_changed(pthread_cond_t *changed)
         return false;
     }
     ok = pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC) == 0 &&
-         pthread_cond_init(changed, &attributes) == 0;
+         pthread_cond_init(cond, &attributes) == 0;
     (void)pthread_condattr_destroy(&attributes);
     return ok;
 }
 
-/* The ticker leaves all signals to the program's own threads. */
-static bool start_ticker(fila_broker *broker)
+bool fb_start_thread(pthread_t *ret_thread, void *(*run)(void *), void *arg, const char *name)
 {
     sigset_t all;
     sigset_t before;
     bool started;
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    started = pthread_create(&broker->ticker, NULL, tick, broker) == 0;
+    started = pthread_create(ret_thread, NULL, run, arg) == 0;
     (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (started) {
-        (void)pthread_setname_np(broker->ticker, "fila-broker");
+        (void)pthread_setname_np(*ret_thread, name);
     }
     return started;
 }
 
-/* A broker without threads yet; NULL without memory. */
-static fila_broker *make(const fila_broker_options *options)
+/* A broker without threads yet, and with nothing in it; NULL without memory. */
+static fila_broker *make(const fila_broker_options *options, struct fq_config *ret_config)
 {
-    struct fq_config config = FQ_CONFIG_INIT;
     fila_broker *broker = calloc(1, sizeof *broker);
-    config.quantum = options->quantum;
-    config.idle_timeout = (int64_t)options->idle_timeout_ms * FILA_MS;
-    config.seed = make_seed(options->seed);
+    ret_config->quantum = options->quantum;
+    ret_config->idle_timeout = (int64_t)options->idle_timeout_ms * FILA_MS;
+    ret_config->seed = fb_make_seed(options->seed);
     if (!broker) {
         return NULL;
     }
     broker->command_capacity = options->command_capacity;
     broker->alarm = FILA_NEVER;
-    broker->engine = fq_new(&config, fila_now());
-    if (!broker->engine || !init_changed(&broker->changed)) {
+    broker->engine = fq_new(ret_config, fila_now());
+    if (!broker->engine || !fb_init_cond(&broker->changed)) {
         fq_free(broker->engine);
         free(broker);
         return NULL;
@@ -186,10 +197,25 @@ static fila_broker *make(const fila_broker_options *options)
 static void unmake(fila_broker *broker)
 {
     fb_faults_clear(broker);
+    fb_commit_free(broker->commit);
     fq_free(broker->engine);
     (void)pthread_cond_destroy(&broker->changed);
     (void)pthread_mutex_destroy(&broker->lock);
     free(broker);
+}
+
+static bool start_threads(fila_broker *broker)
+{
+    if (broker->commit && !fb_commit_start(broker->commit)) {
+        return false;
+    }
+    if (fb_start_thread(&broker->ticker, tick, broker, "fila-broker")) {
+        return true;
+    }
+    if (broker->commit) {
+        fb_commit_stop(broker->commit);
+    }
+    return false;
 }
 
 fila_status fila_broker_open(
@@ -197,19 +223,26 @@ fila_status fila_broker_open(
     fila_broker **ret_broker,
     fila_error *reterr)
 {
+    struct fq_config config = FQ_CONFIG_INIT;
     fila_broker_options options;
     fila_broker *broker;
     fila_status status = read_options(given, &options, reterr);
     if (status != FILA_OK) {
         return status;
     }
-    broker = make(&options);
+    broker = make(&options, &config);
     if (!broker) {
         return fila_fail(reterr, FILA_NO_MEMORY, "no memory for a broker");
     }
-    if (!start_ticker(broker)) {
+    if (options.path) {
+        status = fb_commit_open(broker, &options, &config, reterr);
+    }
+    if (status == FILA_OK && !start_threads(broker)) {
+        status = fila_fail(reterr, FILA_NO_MEMORY, "cannot start a thread");
+    }
+    if (status != FILA_OK) {
         unmake(broker);
-        return fila_fail(reterr, FILA_NO_MEMORY, "cannot start a thread");
+        return status;
     }
     if (options.listen) {
         status = fb_server_start(broker, options.listen, &broker->server, reterr);
@@ -250,6 +283,9 @@ void fila_broker_free(fila_broker *broker)
     }
     fila_broker_close(broker);
     (void)pthread_join(broker->ticker, NULL);
+    if (broker->commit) {
+        fb_commit_stop(broker->commit);
+    }
     fb_server_free(broker->server);
     unmake(broker);
 }

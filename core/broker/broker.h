@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: AGPL-3.0-or-later
  *
  * What is inside a fila_broker, shared by broker.c (its life, its clock), service.c (calls),
- * streams.c (consumers) and faults.c.
+ * streams.c (consumers), faults.c and commit.c (durability).
  *
  * Properties. One lock guards everything in struct fila_broker but what is marked otherwise. One
  * thread, the ticker, sleeps until something is due: the engine's idle tick, a delayed answer, a
@@ -68,7 +68,8 @@ struct fila_broker {
     struct fb_fault *faults;
     struct fb_parked *parked;
     struct fb_consumer *consumers;
-    int64_t alarm; /* when the ticker wakes */
+    struct fb_commit *commit; /* NULL: in memory only. Set before the broker is handed out */
+    int64_t alarm;            /* when the ticker wakes */
     bool closed;
     struct fb_server *server; /* set before the broker is handed out */
     uint32_t command_capacity;
@@ -82,6 +83,13 @@ void fb_settle(fila_broker *broker);
 /* Wakes the ticker if it would sleep past `due`; lock held. */
 void fb_alarm(fila_broker *broker, int64_t due);
 
+/* A condition that is waited for on the monotonic clock; false without memory. */
+bool fb_init_cond(pthread_cond_t *cond);
+/* Starts a thread that leaves all signals to the program's own. */
+bool fb_start_thread(pthread_t *ret_thread, void *(*run)(void *), void *arg, const char *name);
+/* `wanted`, or a random one where that is 0. */
+uint64_t fb_make_seed(uint64_t wanted);
+
 /* ---- service.c ---- */
 
 /* Fills *reterr and returns `code`; the text is cut where it is too long, never inside a
@@ -92,6 +100,8 @@ fila_status fb_check_queue(fila_view queue, fila_error *reterr);
 /* Counts a call in, unless command_capacity are waiting. Counted out with fb_leave. */
 fila_status fb_enter(fila_broker *broker, fila_error *reterr);
 void fb_leave(fila_broker *broker);
+/* Has the ticker give an answer at parked->due, unless that is FILA_NEVER; lock held. */
+void fb_park(fila_broker *broker, struct fb_parked *parked);
 /* Gives a parked answer, and frees it; no lock held. */
 void fb_answer_parked(fila_broker *broker, struct fb_parked *parked);
 
@@ -101,6 +111,8 @@ void fb_answer_parked(fila_broker *broker, struct fb_parked *parked);
 void fb_streams_notify(fila_broker *broker);
 /* Streams whose quiet time is over by `now`; returns when the next one is. Lock held. */
 int64_t fb_streams_wake(fila_broker *broker, int64_t now);
+/* Opens the streams that are open again with broker->engine, which is new; lock held. */
+void fb_streams_move(fila_broker *broker);
 /* Ends every stream as a killed server does; lock held. */
 void fb_streams_end(fila_broker *broker);
 

@@ -10,7 +10,7 @@ int fq_compare(fila_view a, fila_view b)
 
 /* ---- Terms ---- */
 
-static struct fq_term *term_get(struct fq_engine *engine, int64_t length)
+struct fq_term *fq_term_get(struct fq_engine *engine, int64_t length)
 {
     struct fq_term *term;
     DL_FOREACH(engine->terms, term)
@@ -37,7 +37,7 @@ static void term_drop(struct fq_engine *engine, struct fq_term *term)
 
 bool fq_queue_set_term(struct fq_engine *engine, struct fq_queue *queue, int64_t length)
 {
-    struct fq_term *term = term_get(engine, length);
+    struct fq_term *term = fq_term_get(engine, length);
     struct fq_term *old = queue->term;
     if (!term) {
         return false;
@@ -121,7 +121,8 @@ struct fq_engine *fq_new(const struct fq_config *config, int64_t now)
     engine->idle_since = now;
     engine->next_expiry = FILA_NEVER;
     engine->next_unpark = FILA_NEVER;
-    if (!init_tables(engine) || !(engine->default_term = term_get(engine, FQ_VISIBILITY_DEFAULT))) {
+    if (!init_tables(engine) ||
+        !(engine->default_term = fq_term_get(engine, FQ_VISIBILITY_DEFAULT))) {
         fq_free(engine);
         return NULL;
     }
@@ -191,6 +192,7 @@ void fq_free(struct fq_engine *engine)
     fb_table_fini(&engine->keys);
     fb_table_fini(&engine->settings);
     fb_table_fini(&engine->buckets);
+    fq_group_free(&engine->journal);
     DL_FOREACH_SAFE(engine->terms, term, after)
     {
         free(term);
@@ -254,6 +256,7 @@ static bool take_back(struct fq_engine *engine, struct fq_message *message)
     unlease(message);
     message->attempt_count++;
     fq_push(engine, key, message);
+    fq_note_state(engine, message);
     fq_place(engine, message->queue);
     return true;
 }
@@ -381,6 +384,7 @@ fila_status fq_enqueue_made(
     message->seq = engine->next_seq++;
     fq_admit(engine, message);
     fq_push(engine, key, message);
+    fq_note_put(engine, message);
     if (ret_id) {
         fq_id_format(message->id, ret_id);
     }
@@ -437,6 +441,7 @@ fila_status fq_ack(struct fq_engine *engine, int64_t now, fila_view queue_name, 
         struct fq_term *term = message->term;
         unlease(message);
         term_drop(engine, term);
+        fq_note_settled(engine, message);
         fq_forget(engine, message);
         fq_queue_drop(engine, queue);
     }
@@ -497,6 +502,11 @@ static fila_status requeue(
     }
     moved->attempt_count++;
     fq_push(engine, key, moved);
+    if (moved != message) {
+        fq_note_move(engine, moved);
+    } else {
+        fq_note_state(engine, moved);
+    }
     fq_place(engine, target);
     return FILA_OK;
 }

@@ -35,9 +35,8 @@
  * its release, whatever happens to the queue or the engine. Without memory a command answers
  * FILA_NO_MEMORY and has changed nothing.
  *
- * Left out on purpose: what only a restart shows (messages of a deleted queue that come back, order
- * rebuilt by enqueue time: contract B10, B12), because memory does not outlive the engine; and the
- * panics (a queue name over 65,535 bytes, contract A7), which the service refuses instead.
+ * What outlives an engine, and how one is made again from it: queue_journal.h. Left out on purpose:
+ * the panics (a queue name over 65,535 bytes, contract A7), which the service refuses instead.
  */
 #ifndef FILA_BROKER_QUEUE_H
 #define FILA_BROKER_QUEUE_H
@@ -164,6 +163,7 @@ FILA_NODISCARD fila_status fq_consumer_open(
     void *user,
     struct fq_consumer **ret_consumer);
 void *fq_consumer_user(const struct fq_consumer *consumer);
+fila_view fq_consumer_queue(const struct fq_consumer *consumer); /* lives as long as it */
 /* Messages in its slots: leased, not taken. */
 uint32_t fq_consumer_waiting(const struct fq_consumer *consumer);
 /* Forgets it, and the copies in its slots. Leases stay until they expire (contract A6). */
@@ -191,6 +191,8 @@ fq_nack(struct fq_engine *engine, int64_t now, fila_view queue, fila_view id, fi
 struct fq_queue_options {
     int64_t visibility_timeout; /* ns; 0 = FQ_VISIBILITY_DEFAULT */
     void *scripts;              /* handed to the hooks; released with the queue */
+    fila_view on_enqueue;       /* their sources: for the journal alone */
+    fila_view on_failure;
 };
 
 /* Creates a queue, and `<name>.dlq` with it unless it is one itself or exists (contract B13).

@@ -27,7 +27,7 @@ static struct fq_queue *prepare(struct fq_engine *engine, fila_view name, int64_
     return queue;
 }
 
-static int64_t visibility_of(const struct fq_queue_options *options)
+int64_t fq_visibility_of(const struct fq_queue_options *options)
 {
     int64_t wanted = options ? options->visibility_timeout : 0;
     if (wanted <= 0) {
@@ -43,7 +43,7 @@ static fila_status create(
 {
     char *text = NULL;
     struct fq_queue *dlq = NULL;
-    struct fq_queue *queue = prepare(engine, name, visibility_of(options));
+    struct fq_queue *queue = prepare(engine, name, fq_visibility_of(options));
     fila_status status = FILA_NO_MEMORY;
     if (!queue) {
         return FILA_NO_MEMORY;
@@ -54,10 +54,14 @@ static fila_status create(
         if (!dlq) {
             goto cleanup;
         }
-        dlq->exists = true;
+        if (!dlq->exists) {
+            dlq->exists = true;
+            fq_note_queue(engine, dlq, NULL);
+        }
     }
     queue->exists = true;
     queue->scripts = options ? options->scripts : NULL;
+    fq_note_queue(engine, queue, options);
     status = FILA_OK;
 cleanup:
     fq_queue_drop(engine, queue);
@@ -100,6 +104,7 @@ static void delete_one(struct fq_engine *engine, struct fq_queue *queue)
     /* Without memory for a new term the old visibility timeout stays: it cannot fail, since the
      * default term always exists. */
     (void)fq_queue_set_term(engine, queue, FQ_VISIBILITY_DEFAULT);
+    fq_note_queue(engine, queue, NULL);
     fq_place(engine, queue);
     fq_queue_drop(engine, queue);
 }
@@ -166,6 +171,7 @@ static bool move_to_parent(
     moved->attempt_count = 0;
     fq_admit(engine, moved);
     fq_push(engine, key, moved);
+    fq_note_move(engine, moved);
     return true;
 }
 

@@ -244,6 +244,9 @@ static fila_status store(struct fq_engine *engine, int64_t now, fila_view key, f
 fila_status fq_set_config(struct fq_engine *engine, int64_t now, fila_view key, fila_view value)
 {
     fila_status status = store(engine, now, key, value);
+    if (status == FILA_OK) {
+        fq_note_setting(engine, key, value);
+    }
     fq_turn(engine, now);
     return status;
 }

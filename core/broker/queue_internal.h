@@ -9,6 +9,8 @@
  *   queue_admin.c     create, delete, redrive, statistics
  *   queue_config.c    the config store and throttle buckets
  *   queue_id.c        UUIDs
+ *   queue_journal.c   what a durable store must keep
+ *   queue_restore.c   making an engine again from it
  *   queue_check.c     the invariants
  *
  * Where a message is: `by_id` holds every message that is pending or leased. A pending one is in
@@ -21,6 +23,7 @@
 
 #include "base/clock.h"
 #include "broker/queue.h"
+#include "broker/queue_journal.h"
 #include "broker/table.h"
 
 #include <stdatomic.h>
@@ -47,6 +50,8 @@ struct fq_message {
     int64_t lease_end;
     uint64_t seq; /* the order of enqueuing */
     struct fq_extra *extra;
+    uint64_t group; /* of the journal, the last that it is in: as its list[change] */
+    size_t change;
     atomic_uint refs;
     uint32_t attempt_count;
     uint32_t weight;
@@ -54,6 +59,7 @@ struct fq_message {
     uint32_t incarnation; /* of its queue when it was leased */
     uint8_t id[16];
     char id_text[FQ_ID_SIZE];
+    bool restated; /* the store has it otherwise than it was put */
     fila_view queue_name;
     fila_view payload;
     size_t header_count;
@@ -88,6 +94,7 @@ struct fq_key {
 struct fq_slot {
     struct fq_message *message;
     int64_t lease_end;
+    uint64_t group; /* it may be taken when this group is durable */
     uint32_t attempt_count;
 };
 
@@ -101,8 +108,11 @@ struct fq_consumer {
     struct fq_consumer *next_room;
     struct fq_consumer *prev_ready; /* in the engine's `ready` */
     struct fq_consumer *next_ready;
+    struct fq_consumer *prev_held; /* in the engine's `held` */
+    struct fq_consumer *next_held;
     bool told; /* returned by fq_next_ready, or about to be, and not seen empty since */
     bool in_ready;
+    bool in_held;
     uint32_t first;
     uint32_t count;
     struct fq_slot slots[FQ_SLOTS];
@@ -176,6 +186,9 @@ struct fq_engine {
     struct fq_queue *parked;
     struct fq_consumer *consumers;
     struct fq_consumer *ready;
+    struct fq_consumer *held; /* not told yet: what they could take is not durable */
+    struct fq_group journal;  /* the open group; its number is 0 without a journal */
+    uint64_t durable;         /* the last group that is */
     struct fq_term *terms;
     struct fq_term *default_term; /* also of what was deleted */
 };
@@ -257,12 +270,16 @@ void fq_admit(struct fq_engine *engine, struct fq_message *message);
 void fq_forget(struct fq_engine *engine, struct fq_message *message);
 /* Changes how long the queue's leases last from now on. False without memory. */
 bool fq_queue_set_term(struct fq_engine *engine, struct fq_queue *queue, int64_t length);
+/* The term of that length, made if need be; NULL without memory. */
+struct fq_term *fq_term_get(struct fq_engine *engine, int64_t length);
 
 /* ---- queue_admin.c ---- */
 
 /* The name of a queue's DLQ; *ret_text, which it views, is the caller's to free. NULL without
  * memory. */
 fila_view fq_dlq_name(fila_view parent, char **ret_text);
+/* What the options come to. */
+int64_t fq_visibility_of(const struct fq_queue_options *options);
 
 /* ---- queue_rounds.c ---- */
 
@@ -284,6 +301,67 @@ void fq_deliver(struct fq_engine *engine, struct fq_queue *queue, int64_t now);
 
 /* Puts a leased message into the consumer whose turn it is. */
 void fq_consumer_push(struct fq_queue *queue, struct fq_message *message);
+
+/* ---- queue_journal.c: after what they name was done; nothing without a journal ---- */
+
+void fq_note_put_(struct fq_engine *engine, struct fq_message *message);
+void fq_note_state_(struct fq_engine *engine, struct fq_message *message);
+void fq_note_move_(struct fq_engine *engine, struct fq_message *message);
+void fq_note_settled_(struct fq_engine *engine, struct fq_message *message);
+void fq_note_queue_(
+    struct fq_engine *engine,
+    const struct fq_queue *queue,
+    const struct fq_queue_options *options);
+void fq_note_setting_(struct fq_engine *engine, fila_view key, fila_view value);
+
+/* Enqueued: the message is in its queue. */
+static inline void fq_note_put(struct fq_engine *engine, struct fq_message *message)
+{
+    if (engine->journal.number) {
+        fq_note_put_(engine, message);
+    }
+}
+
+/* Leased, or pending again. */
+static inline void fq_note_state(struct fq_engine *engine, struct fq_message *message)
+{
+    if (engine->journal.number) {
+        fq_note_state_(engine, message);
+    }
+}
+
+/* Pending in another queue; `message` is the copy there. */
+static inline void fq_note_move(struct fq_engine *engine, struct fq_message *message)
+{
+    if (engine->journal.number) {
+        fq_note_move_(engine, message);
+    }
+}
+
+static inline void fq_note_settled(struct fq_engine *engine, struct fq_message *message)
+{
+    if (engine->journal.number) {
+        fq_note_settled_(engine, message);
+    }
+}
+
+/* Created or deleted. `options` may be NULL. */
+static inline void fq_note_queue(
+    struct fq_engine *engine,
+    const struct fq_queue *queue,
+    const struct fq_queue_options *options)
+{
+    if (engine->journal.number) {
+        fq_note_queue_(engine, queue, options);
+    }
+}
+
+static inline void fq_note_setting(struct fq_engine *engine, fila_view key, fila_view value)
+{
+    if (engine->journal.number) {
+        fq_note_setting_(engine, key, value);
+    }
+}
 
 /* ---- queue_config.c ---- */
 

@@ -188,6 +188,9 @@ struct fq_message *fq_message_moved(const struct fq_message *message, fila_view 
     memcpy(moved->id_text, message->id_text, sizeof moved->id_text);
     moved->seq = message->seq;
     moved->attempt_count = message->attempt_count;
+    moved->group = message->group;
+    moved->change = message->change;
+    moved->restated = message->restated;
     moved->weight = message->weight;
     if (extra) {
         moved->extra =

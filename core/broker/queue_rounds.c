@@ -172,6 +172,7 @@ static void lease(struct fq_engine *engine, struct fq_message *message, int64_t 
     if (message->lease_end < engine->next_expiry) {
         engine->next_expiry = message->lease_end;
     }
+    fq_note_state(engine, message);
 }
 
 /* The first key in the round has delivered one; its message may have been its last, which freed

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "broker.h"
+#include "commit.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -371,7 +372,7 @@ void fb_answer_parked(fila_broker *broker, struct fb_parked *parked)
 }
 
 /* Puts a parked answer into the list, which is in the order of the times. Lock held. */
-static void insert(fila_broker *broker, struct fb_parked *parked)
+void fb_park(fila_broker *broker, struct fb_parked *parked)
 {
     struct fb_parked *before = broker->parked;
     while (before && before->due <= parked->due) {
@@ -402,8 +403,19 @@ static bool park(struct call *call, int64_t due, fb_reply_fn on_reply, void *use
             return false;
         }
     }
-    insert(call->broker, parked);
+    fb_park(call->broker, parked);
     return true;
+}
+
+/* The answer waits until what was done is durable, and until `due`. Lock held. True: it waits. */
+static bool hold(struct call *call, int64_t due, fb_reply_fn on_reply, void *user)
+{
+    if (fb_commit_hold(call->broker->commit, &call->reply, &call->error, due, on_reply, user)) {
+        return true;
+    }
+    call->status = no_memory(&call->error); /* it was done, but is not durable yet */
+    call->error.outcome_unknown = true;
+    return false;
 }
 
 /* Checks and runs the call as its fault lets it; true: it is parked. Lock held. */
@@ -416,6 +428,9 @@ static bool execute(struct call *call, fb_reply_fn on_reply, void *user)
     if (fault.kind == FILA_FAULT_HANG) {
         return park(call, FILA_NEVER, on_reply, user);
     }
+    if (call->status == FILA_OK && broker->commit) {
+        call->status = fb_commit_check(broker->commit, &call->error);
+    }
     if (call->status == FILA_OK && fault.kind != FILA_FAULT_ERROR) {
         call->status = ROWS[request->call].run(call, now);
     }
@@ -423,8 +438,11 @@ static bool execute(struct call *call, fb_reply_fn on_reply, void *user)
         call->status = fila_fail_wire(
             &call->error, request->call, fault.wire_code, fila_view_of("scripted fault"));
     }
-    return fault.kind == FILA_FAULT_DELAY &&
-           park(call, now + (int64_t)fault.delay_ms * FILA_MS, on_reply, user);
+    int64_t due = fault.kind == FILA_FAULT_DELAY ? now + (int64_t)fault.delay_ms * FILA_MS : 0;
+    if (broker->commit && fb_commit_pending(broker->commit)) {
+        return hold(call, due, on_reply, user);
+    }
+    return due && park(call, due, on_reply, user);
 }
 
 static bool execute_locked(struct call *call, fb_reply_fn on_reply, void *user)

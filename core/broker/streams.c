@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: AGPL-3.0-or-later */
 #include "base/error.h"
 #include "broker.h"
+#include "commit.h"
 
 #include <stdlib.h>
 #include <utlist.h>
@@ -48,6 +49,26 @@ int64_t fb_streams_wake(fila_broker *broker, int64_t now)
         }
     }
     return next;
+}
+
+void fb_streams_move(fila_broker *broker)
+{
+    struct fb_consumer *consumer;
+    DL_FOREACH(broker->consumers, consumer)
+    {
+        fila_view queue;
+        struct fq_consumer *slots = NULL;
+        if (!consumer->slots) {
+            continue;
+        }
+        queue = fq_consumer_queue(consumer->slots);
+        if (fq_consumer_open(broker->engine, fila_now(), queue, consumer, &slots) != FILA_OK) {
+            (void)fila_fail(&consumer->end, FILA_NO_MEMORY, "no memory for a consumer");
+            consumer->ended = true;
+            tell(consumer);
+        }
+        consumer->slots = slots;
+    }
 }
 
 /* Forgets the slots; their leases stay. Lock held. */
@@ -148,6 +169,9 @@ static fila_status open_locked(
             reterr, FILA_CALL_CONSUME, fault.wire_code, fila_view_of("scripted fault"));
     }
     status = fb_check_queue(queue, reterr);
+    if (status == FILA_OK && broker->commit) {
+        status = fb_commit_check(broker->commit, reterr);
+    }
     if (status == FILA_OK) {
         status = start(consumer, queue, &fault, reterr);
     }

@@ -180,7 +180,7 @@ fila_status fc_open_over(
     return FILA_OK;
 }
 
-/* `embedded:` without a broker: one of the client's own. */
+/* `embedded:` or `embedded:PATH` without a broker: one of the client's own. */
 static fila_status own_broker(
     fila_client_options *options,
     struct fila_broker **ret_broker,
@@ -188,8 +188,7 @@ static fila_status own_broker(
 {
     *ret_broker = NULL;
     if (fila_url_is_embedded(options->url) && !options->broker) {
-        fila_broker_options broker_options = FILA_BROKER_OPTIONS_INIT;
-        fila_status status = fila_broker_open(&broker_options, ret_broker, reterr);
+        fila_status status = fila_broker_open_url(options->url, ret_broker, reterr);
         options->broker = *ret_broker;
         return status;
     }

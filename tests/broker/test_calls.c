@@ -291,12 +291,16 @@ Test(open, options_are_checked)
         fila_broker_options options;
         const char *text;
     } rows[] = {
-        {{1, NULL, 1000, 100, 10000, 0}, NULL},
-        {{sizeof(fila_broker_options), NULL, 0, 100, 10000, 0}, "quantum is 0: must be at least 1"},
-        {{sizeof(fila_broker_options), NULL, 1, 0, 10000, 0},
+        {{1, NULL, 1000, 100, 10000, 0, NULL, FILA_SYNC_FULL}, NULL},
+        {{sizeof(fila_broker_options), NULL, 0, 100, 10000, 0, NULL, FILA_SYNC_FULL},
+         "quantum is 0: must be at least 1"},
+        {{sizeof(fila_broker_options), NULL, 1, 0, 10000, 0, NULL, FILA_SYNC_FULL},
          "idle_timeout_ms is 0: must be at least 1"},
-        {{sizeof(fila_broker_options), NULL, 1, 100, 0, 0},
+        {{sizeof(fila_broker_options), NULL, 1, 100, 0, 0, NULL, FILA_SYNC_FULL},
          "command_capacity is 0: must be at least 1"},
+        {{sizeof(fila_broker_options), NULL, 1, 100, 1, 0, NULL, (fila_sync)2},
+         "sync is 2: must be FILA_SYNC_FULL or FILA_SYNC_NORMAL"},
+        {{sizeof(fila_broker_options) + 8, NULL, 1, 100, 1, 0, NULL, FILA_SYNC_FULL}, NULL},
     };
 
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -320,6 +324,17 @@ Test(open, defaults_do)
     fila_broker_close(broker);
     fila_broker_free(broker);
     fila_broker_free(NULL);
+}
+
+Test(open, options_of_a_program_that_knows_no_path)
+{
+    fila_broker_options options = FILA_BROKER_OPTIONS_INIT;
+    fila_broker *broker;
+    fila_error error;
+    options.size = offsetof(fila_broker_options, path);
+    options.path = "/proc/not/looked/at";
+    cr_assert(eq(int, fila_broker_open(&options, &broker, &error), FILA_OK), "%s", error.text);
+    fila_broker_free(broker);
 }
 
 Test(open, an_address_that_cannot_be_listened_on)

@@ -18,11 +18,15 @@ struct row {
 static const struct row ROWS[] = {
     {"embedded:", FILA_OK, NULL},
     {"embedded:?listen=127.0.0.1:0", FILA_OK, NULL},
-    {"embedded:/var/lib/x.db", FILA_UNSUPPORTED,
-     "\"embedded:/var/lib/x.db\": this build's embedded broker keeps messages in memory only; use \"embedded:\" "
-     "without a path"},
+    {"embedded:?listen=127.0.0.1:0&sync=normal", FILA_OK, NULL},
+    {"embedded:?sync=full", FILA_OK, NULL},
     {"embedded:?port=1", FILA_INVALID_ARGUMENT,
-     "\"embedded:?port=1\": unknown parameter \"port=1\"; the one there is: ?listen=HOST:PORT"},
+     "\"embedded:?port=1\": unknown parameter \"port=1\"; there are listen=HOST:PORT and sync=full|normal"},
+    {"embedded:?sync=off", FILA_INVALID_ARGUMENT,
+     "\"embedded:?sync=off\": sync is full or normal, not \"off\""},
+    {"embedded:/proc/no/such.db", FILA_BROKER_UNAVAILABLE,
+     "/proc/no/such.db: cannot open: unable to open database file: No such file or directory; the file and its folder "
+     "must be writable"},
     {"embedded:?listen=", FILA_INVALID_ARGUMENT, "\"embedded:?listen=\": listen wants HOST:PORT"},
 };
 
@@ -44,6 +48,9 @@ Test(embedded, knows_its_own_urls)
     cr_expect(fw_embedded_url("embedded:"));
     cr_expect(fw_embedded_url("embedded:?listen=:0"));
     cr_expect_not(fw_embedded_url("grpc://embedded:5555"));
+    cr_expect(fw_embedded_has_file("embedded:x.db?listen=:0"));
+    cr_expect_not(fw_embedded_has_file("embedded:?listen=:0"));
+    cr_expect_not(fw_embedded_has_file("embedded:"));
 }
 
 Test(embedded, listens_on_a_free_port)

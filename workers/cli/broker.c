@@ -8,19 +8,25 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static const char HELP[] =
-    "usage: fila-worker broker [--listen HOST:PORT]\n"
+    "usage: fila-worker broker [--listen HOST:PORT] [--data FILE [--sync full|normal]]\n"
     "\n"
-    "Runs the embedded broker alone, in memory, until TERM or INT. It speaks the protocol of a Fila server (gRPC).\n"
+    "Runs the embedded broker alone until TERM or INT, in memory or with a file that keeps everything. It speaks the\n"
+    "protocol of a Fila server (gRPC).\n"
     "Prints one line on standard output when it serves: \"listening on HOST:PORT\".\n"
     "\n"
     "  --listen HOST:PORT  default 127.0.0.1:5555; port 0 takes a free one; unix:/path is a socket\n"
+    "  --data FILE         keeps queues, messages and leases in FILE (SQLite); what was answered outlives a crash\n"
+    "  --sync full|normal  full (the default): also a loss of power; normal: faster, a killed process only\n"
     "  --idle-timeout MS   idle time after which expired leases are taken back (100)\n"
     "  --quantum N         of the deficit round robin over fairness keys (1000)\n";
 
 enum {
     OPT_LISTEN = 1000,
+    OPT_DATA,
+    OPT_SYNC,
     OPT_IDLE,
     OPT_QUANTUM,
     OPT_HELP
@@ -28,6 +34,8 @@ enum {
 
 static const struct option OPTIONS[] = {
     {"listen", required_argument, NULL, OPT_LISTEN},
+    {"data", required_argument, NULL, OPT_DATA},
+    {"sync", required_argument, NULL, OPT_SYNC},
     {"idle-timeout", required_argument, NULL, OPT_IDLE},
     {"quantum", required_argument, NULL, OPT_QUANTUM},
     {"help", no_argument, NULL, OPT_HELP},
@@ -54,6 +62,15 @@ static int parse(int argc, char **argv, fila_broker_options *options)
         switch (option) {
         case OPT_LISTEN:
             options->listen = optarg;
+            break;
+        case OPT_DATA:
+            options->path = optarg;
+            break;
+        case OPT_SYNC:
+            if (strcmp(optarg, "full") != 0 && strcmp(optarg, "normal") != 0) {
+                return fw_cli_usage("broker", "--sync \"%s\" is neither full nor normal", optarg);
+            }
+            options->sync = optarg[0] == 'n' ? FILA_SYNC_NORMAL : FILA_SYNC_FULL;
             break;
         case OPT_IDLE:
             if (!number(optarg, 3600000, &options->idle_timeout_ms)) {

@@ -10,8 +10,11 @@
 
 bool fw_embedded_url(const char *url);
 
-/* Starts the broker of `embedded:[PATH][?listen=ADDRESS]`. Errors: FILA_INVALID_ARGUMENT (the URL),
- * FILA_UNSUPPORTED (a PATH: this build keeps messages in memory only), as fila_broker_open. */
+/* Whether it keeps its messages in a file. */
+bool fw_embedded_has_file(const char *url);
+
+/* Starts the broker of `embedded:[PATH][?listen=ADDRESS&sync=full|normal]`. Errors: as
+ * fila_broker_open_url. */
 FILA_NODISCARD fila_status
 fw_embedded_open(const char *url, fila_broker **ret_broker, fila_error *reterr);
 

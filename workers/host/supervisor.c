@@ -190,8 +190,10 @@ static bool open_broker(struct host *h)
         return false;
     }
     FW_LOG(
-        FW_EVENT_BROKER_READY, "the embedded broker serves, in memory", fw_str("broker", url),
-        fw_int("port", fila_broker_port(h->broker)));
+        FW_EVENT_BROKER_READY,
+        fw_embedded_has_file(url) ? "the embedded broker serves, from its file"
+                                  : "the embedded broker serves, in memory",
+        fw_str("broker", url), fw_int("port", fila_broker_port(h->broker)));
     return true;
 }
 

@@ -8,9 +8,16 @@
  * idle): what works here works there. Reach it in process with fila_client_options.broker and the
  * URL `embedded:`, or over gRPC at `listen`.
  *
+ * It keeps everything in memory, or in a file (`path`): then what it confirmed outlives it, and a
+ * restart does what a server's does: leases go on and end when they would have ended, what is
+ * pending is in the order of enqueuing again, and what was pending in a deleted queue is back once
+ * there is a queue of that name (contract B3, B10, B12).
+ *
  * It differs on purpose in this:
- * - It keeps everything in memory. What a server shows only after a restart does not exist here:
- *   messages of a deleted queue that come back, order rebuilt by enqueue time (contract B10, B12).
+ * - In a file, an answer waits for the disk (`sync`), and an error of the disk is answered with 13;
+ *   after it every call is, until the file can be written again, and then all is as the file says:
+ * a delivery that was leased but not yet read then comes at the end of its lease. Streams stay
+ * open.
  * - A queue name over 65,535 bytes is refused (3); it stops a server (contract A7).
  * - Queue scripts are refused (12), and so are the calls for API keys and ACLs, as by servers that
  *   do not have them yet. There is no cluster.
@@ -27,6 +34,14 @@ extern "C" {
 
 typedef struct fila_broker fila_broker;
 
+/* What a confirmed call outlives. Either way a file is whole after a crash of any kind. */
+typedef enum fila_sync {
+    FILA_SYNC_FULL = 0, /* also a crash of the machine or a loss of power: each group of calls waits
+                           for the disk's own confirmation */
+    FILA_SYNC_NORMAL    /* the end of the process, however it comes; with the machine the last
+                           moments may be lost (as with a Fila server, contract B3) */
+} fila_sync;
+
 typedef struct fila_broker_options {
     size_t size; /* sizeof(fila_broker_options), set by the macro */
     const char
@@ -37,17 +52,28 @@ typedef struct fila_broker_options {
     uint32_t
         command_capacity; /* calls waiting at once; more are refused with FILA_OVERLOADED: 10,000 */
     uint64_t seed;        /* of ids; 0 = random */
+    const char *path; /* the file that keeps everything (SQLite; FILE-wal beside it belongs to it);
+                         made if it does not exist; NULL = in memory. No two brokers at once. */
+    fila_sync sync;   /* with a path */
 } fila_broker_options;
 
-#define FILA_BROKER_OPTIONS_INIT                            \
-    {                                                       \
-        sizeof(fila_broker_options), 0, 1000, 100, 10000, 0 \
+#define FILA_BROKER_OPTIONS_INIT                                               \
+    {                                                                          \
+        sizeof(fila_broker_options), 0, 1000, 100, 10000, 0, 0, FILA_SYNC_FULL \
     }
 
 /* Starts a broker. Errors: FILA_INVALID_ARGUMENT (option), FILA_BROKER_UNAVAILABLE (cannot listen:
- * the address and why), FILA_NO_MEMORY. Thread: any. */
+ * the address and why; cannot open the file: why, and what to do, and nothing was changed),
+ * FILA_INTERNAL (the file cannot be read or written), FILA_UNSUPPORTED (a path, in a build without
+ * SQLite), FILA_NO_MEMORY. Thread: any. */
 FILA_EXPORT FILA_NODISCARD fila_status
 fila_broker_open(const fila_broker_options *options, fila_broker **ret_broker, fila_error *reterr);
+
+/* The same by a URL: `embedded:` (in memory) or `embedded:PATH`, then perhaps
+ * `?listen=HOST:PORT&sync=full|normal`. Errors: also FILA_INVALID_ARGUMENT (the URL). Thread: any.
+ */
+FILA_EXPORT FILA_NODISCARD fila_status
+fila_broker_open_url(const char *url, fila_broker **ret_broker, fila_error *reterr);
 
 /* The TCP port it listens on, 0 without one. Thread: any. */
 FILA_EXPORT uint16_t fila_broker_port(const fila_broker *broker);

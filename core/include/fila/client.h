@@ -357,7 +357,7 @@ struct fila_broker; /* fila/broker.h */
  * need. */
 typedef struct fila_client_options {
     size_t size;         /* sizeof(fila_client_options), set by the macro */
-    const char *url;     /* grpc://HOST:PORT, grpc://unix:/path, embedded: */
+    const char *url;     /* grpc://HOST:PORT, grpc://unix:/path, embedded:[PATH] */
     const char *api_key; /* sent as `authorization: Bearer KEY` on every call, also in the clear */
     const char *tls_ca;  /* PEM paths, for grpcs:// */
     const char *tls_cert;
@@ -370,8 +370,8 @@ typedef struct fila_client_options {
     uint32_t keepalive_ms;         /* ping an idle connection: 10,000; 0 = never */
     uint32_t keepalive_timeout_ms; /* and give it up without an answer: 5,000 */
     uint32_t reconnect_max_ms;     /* longest pause between connection attempts: 2,000 */
-    struct fila_broker
-        *broker; /* embedded: this broker; NULL = one of the client's own, in memory */
+    struct fila_broker *broker; /* embedded: this broker; NULL = one of the client's own, in memory
+                                   or in the file that the URL names (fila/broker.h) */
 } fila_client_options;
 
 #define FILA_CLIENT_OPTIONS_INIT                                                                   \
