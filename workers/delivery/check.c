@@ -18,8 +18,8 @@ struct count {
 
 static bool has_timer(const struct fw_held *h)
 {
-    return h->state == FW_SUSPECT || h->state == FW_BEHIND || h->state == FW_ASIDE || h->state == FW_WAITING ||
-           h->state == FW_RESEND;
+    return h->state == FW_SUSPECT || h->state == FW_BEHIND || h->state == FW_ASIDE ||
+           h->state == FW_WAITING || h->state == FW_RESEND;
 }
 
 static void add(struct count *count, const struct fw_held *h)
@@ -81,7 +81,8 @@ static const char *check_tables(const struct fw_delivery *e, const struct count 
         return "a tree has lost or kept something";
     }
     if (e->waiting != count->waiting || e->running != count->running ||
-        e->suspect_count != count->suspects || e->settling != count->settling || e->aside != count->aside || e->behind != count->behind ||
+        e->suspect_count != count->suspects || e->settling != count->settling ||
+        e->aside != count->aside || e->behind != count->behind ||
         e->timers.count != count->timers) {
         return "a count is wrong";
     }

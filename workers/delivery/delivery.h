@@ -73,9 +73,9 @@ struct fw_delivery_config {
     uint32_t breaker_failures;
     int64_t breaker_probe;
     int64_t breaker_max;
-    bool has_probe;            /* the handler can be asked whether its dependency is back */
-    bool journal;              /* RECORD commands are wanted */
-    struct fw_shared *shared;  /* with the other engines of the process; outlives them. NULL: none */
+    bool has_probe;           /* the handler can be asked whether its dependency is back */
+    bool journal;             /* RECORD commands are wanted */
+    struct fw_shared *shared; /* with the other engines of the process; outlives them. NULL: none */
     uint32_t settle_in_flight; /* settlements sent and unanswered: 256 */
     uint64_t seed;             /* of jitter */
 };
@@ -165,7 +165,7 @@ const char *fw_outcome_name(enum fw_outcome outcome);
 const char *fw_cause_name(enum fw_cause cause);
 
 enum fw_command_kind {
-    FW_COMMAND_RUN,         /* user, deadline, attempt, alone (a crash suspect: nothing runs beside it) */
+    FW_COMMAND_RUN, /* user, deadline, attempt, alone (a crash suspect: nothing runs beside it) */
     FW_COMMAND_CANCEL,      /* user: ask the run to stop; its verdict is still expected */
     FW_COMMAND_ACK,         /* user, deadline */
     FW_COMMAND_NACK,        /* user, deadline, cause (NONE: returned unstarted) */
@@ -176,11 +176,11 @@ enum fw_command_kind {
     FW_COMMAND_STOP_STREAM, /* stream */
     FW_COMMAND_PROBE,       /* ask the handler whether its dependency is back */
     FW_COMMAND_COMPANY,     /* user: its run is not alone any more (it is over its deadline) */
-    FW_COMMAND_RECORD,      /* user, and what is known of its id from now on, for the journal: attempt
-                               (tries), deadline (not before), seen, cause (doomed), done, outcome (done
-                               as); all 0: nothing */
-    FW_COMMAND_NOTICE,      /* notice, user (may be NULL), value, stream (PIPE_SLOW,
-                                RECONNECT): something for the log */
+    FW_COMMAND_RECORD, /* user, and what is known of its id from now on, for the journal: attempt
+                          (tries), deadline (not before), seen, cause (doomed), done, outcome (done
+                          as); all 0: nothing */
+    FW_COMMAND_NOTICE, /* notice, user (may be NULL), value, stream (PIPE_SLOW,
+                           RECONNECT): something for the log */
     FW_COMMAND_FINISH, /* user, outcome, cause, attempt: the delivery is over; last command that
                           names it */
     FW_COMMAND_DRAINED /* the drain is over: nothing is held, no stream is open */
@@ -268,8 +268,8 @@ bool fw_delivery_config_problem(
     size_t size);
 
 /* NULL without memory. `config` is copied. The first commands open the streams. */
-/* What of a visibility timeout a message may wait and run: without margin and slack, on a path whose
- * times are not known yet. */
+/* What of a visibility timeout a message may wait and run: without margin and slack, on a path
+ * whose times are not known yet. */
 int64_t fw_delivery_usable(int64_t vt);
 
 struct fw_delivery *fw_delivery_new(const struct fw_delivery_config *config, int64_t now);

@@ -176,7 +176,7 @@ struct fw_window {
 struct fw_held {
     struct fw_tree_node node; /* READY */
     struct fw_timer timer;    /* SUSPECT, BEHIND, ASIDE, WAITING, RESEND */
-    struct fw_held *prev;     /* in a lane, a settle queue, the settlements under way, the suspects */
+    struct fw_held *prev; /* in a lane, a settle queue, the settlements under way, the suspects */
     struct fw_held *next;
     UT_hash_handle hh; /* by user */
     void *user;
@@ -248,7 +248,9 @@ struct fw_stream {
 struct fw_shared {
     uint32_t limit; /* 0 = none */
     uint32_t running;
-    struct fw_delivery *queue; /* engines with work that the limit keeps from starting, in turn */
+    uint64_t starts;
+    struct fw_delivery *queue; /* engines with work that the limit keeps from starting; the one that
+                                  started longest ago first */
     struct fw_delivery *alone; /* whose suspect runs alone, or is to as soon as nothing runs */
     struct fw_held *alone_run; /* that suspect, once it runs */
     int64_t alone_since;
@@ -299,6 +301,7 @@ struct fw_delivery {
     struct fw_shared own_shared;
     struct fw_delivery *queue_prev; /* in shared->queue */
     struct fw_delivery *queue_next;
+    uint64_t last_start; /* number of it, over all engines */
     bool queued;
     bool blocked; /* by shared, with work that could start */
 
@@ -466,7 +469,7 @@ bool fw_shared_allows(const struct fw_delivery *e); /* one more run, of no suspe
 void fw_shared_wait(struct fw_delivery *e, bool has_work);
 void fw_shared_started(struct fw_delivery *e);
 void fw_shared_ended(struct fw_delivery *e, const struct fw_held *h);
-void fw_shared_leave(struct fw_delivery *e); /* the engine is over */
+void fw_shared_leave(struct fw_delivery *e);              /* the engine is over */
 void fw_alone_end(struct fw_shared *shared, int64_t now); /* the others have their turn */
 
 /* ---- suspects.c ---- */

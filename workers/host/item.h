@@ -32,7 +32,8 @@ struct fw_item {
     struct fw_sending *sending; /* publish.c: what the handler published, under way */
     int64_t settle_sent;
     int64_t publish_sent;
-    int64_t ran_ns; /* of the last run */
+    int64_t ran_ns;     /* of the last run */
+    uint32_t crash_run; /* its slot in the crash record while it runs, 0 = none */
     unsigned used_by;
 };
 

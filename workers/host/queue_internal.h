@@ -62,6 +62,8 @@ struct fw_queue {
     struct fw_delivery *engine;
     struct fw_executor *executor;
     struct fw_item_pool items;
+    struct fw_journal_entry *restored; /* until the engine has them */
+    size_t restored_count;
     struct fw_stream_slot *streams;
     uint32_t stream_count;
     struct fw_turn *turn; /* of the I/O thread that has us */
@@ -74,7 +76,7 @@ struct fw_queue {
     bool cut_off;
     bool is_drained;
     struct fw_sending *publishing; /* publish.c: those that wait to be sent again */
-    uint32_t in_transport; /* settlements, publishes and questions under way */
+    uint32_t in_transport;         /* settlements, publishes and questions under way */
     _Atomic(enum fw_probe_answer) probe_answer;
     fila_endpoints *endpoints; /* the broker in use, and the leader that it named for this queue */
     struct fw_watch_state watch;

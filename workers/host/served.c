@@ -87,6 +87,7 @@ static fila_status load(
             .broker = fw_io_url(source->io),
             .plugin = served->plugin,
             .done = fw_io_done_list(source->io),
+            .journal = fw_io_journal(source->io),
             .create = source->own_broker,
             .go_on = source->go_on,
             .user = source->user,
