@@ -3,6 +3,7 @@
  * fila-worker: picks the verb. Without one, `run`.
  */
 #include "cli/cli.h"
+#include "executor/process/handler.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -63,8 +64,11 @@ static void open_standard(void)
 
 int main(int argc, char **argv)
 {
-    open_standard();
     const char *name = argc > 1 ? argv[1] : "run";
+    if (strcmp(name, "__handler") == 0) { /* a child of `run`: no verb for people */
+        return fw_handler_main(argc - 1, argv + 1);
+    }
+    open_standard();
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
         (void)help(stdout);
         return fw_cli_finish("help", FW_EXIT_OK);

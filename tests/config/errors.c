@@ -240,9 +240,10 @@ static const struct config_row VALUES[] = {
      "\"off\"; did you mean \"warn\"?\n"},
     {"choice unknown", QWITH("isolation = \"container\";"),
      "1:39 error queues[0].isolation: \"container\" is not one of \"threads\" or \"process\"\n"},
-    {"isolation that is not there yet", QWITH("isolation = \"process\";"),
-     "1:39 error queues[0].isolation: \"process\" is not in this version yet: use \"threads\", or "
-     "`exec` for a process per message\n"},
+    {"isolation in children",
+     QWITH("isolation = \"process\"; recycle_messages = 10000; recycle_rss = \"1GiB\";"), ""},
+    {"recycling of threads", QWITH("recycle_messages = 5;"),
+     "1:46 error queues[0].recycle_messages: it needs isolation = \"process\": threads are not replaced\n"},
     {"choice as a number", "log = { format = 3; };\n" Q,
      "1:18 error log.format: expected \"auto\", \"text\" or \"json\", found the number 3\n"},
     {"lane unknown", QWITH("one_at_a_time_per = \"user\";"),

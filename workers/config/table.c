@@ -89,10 +89,15 @@ static const struct fw_property QUEUE_ROWS[] = {
      .help = "What handles its messages: a group with `plugin` (the name of a shipped handler, see `fila-worker handlers`, or the "
              "path of a shared object) and the handler's own options."},
     {.path = "isolation", .kind = FW_KIND_CHOICE, .offset = QUEUE(isolation), .fallback = "threads", .choices = ISOLATIONS,
-     .help = "`threads` of the worker, or (not in this version yet) each in a `process` of its own, whose crash costs "
-             "one message a retry."},
+     .help = "Where handlers run: on `threads` of the worker, or each in a child `process`, whose crash or hang costs one message "
+             "a try and nothing else."},
     {.path = "start_timeout", .kind = FW_KIND_DURATION, .offset = QUEUE(start_timeout), .fallback = "60s", .min = FILA_S, .max = HOUR,
      .help = "How long a handler may take to get ready; one that takes longer is refused, at start and at a reload."},
+    {.path = "recycle_messages", .kind = FW_KIND_COUNT, .offset = QUEUE(recycle_messages), .fallback = "0", .max = 1000 * MILLION,
+     .help = "With `isolation = \"process\"`: a child is replaced by a new one after so many messages; 0 = never."},
+    {.path = "recycle_rss", .kind = FW_KIND_SIZE, .offset = QUEUE(recycle_rss), .fallback = "0B", .max = 1024 * GIB,
+     .help = "With `isolation = \"process\"`: a child whose resident memory is over this after a message is replaced by a new one; "
+             "0 = never."},
     {.path = "concurrency", .kind = FW_KIND_COUNT, .offset = QUEUE(concurrency), .fallback = "0", .max = 4096,
      .help = "Messages of this queue that run at once; 0 = the CPUs that the cgroup grants."},
     {.path = "streams", .kind = FW_KIND_COUNT, .offset = QUEUE(streams), .fallback = "1", .min = 1, .max = 64,

@@ -342,11 +342,11 @@ static void check_queue(struct fw_loader *loader, size_t index, uint32_t cpus)
     check_order(&scope, "breaker.probe", q->breaker_probe, "breaker.max", q->breaker_max);
     check_dead_letter(&scope, q);
     check_creation(&scope, q);
-    if (q->isolation == FW_ISOLATION_PROCESS) {
+    if (q->isolation == FW_ISOLATION_THREADS && (q->recycle_messages || q->recycle_rss)) {
+        const char *name = q->recycle_messages ? "recycle_messages" : "recycle_rss";
         fw_report_error(
-            loader->report, where(&scope, "isolation"), key(&scope, "isolation"),
-            "\"process\" is not in this version yet: use \"threads\", or `exec` for a process per "
-            "message");
+            loader->report, where(&scope, name), key(&scope, name),
+            "it needs isolation = \"process\": threads are not replaced");
     }
     resolve(q, cpus);
     if (loader->report->errors == errors) {

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: AGPL-3.0-or-later
  *
  * Running handlers: the interface between the I/O thread (which starts jobs and takes results) and
- * whatever runs them. Implementations: `threads` (pool.c: a pool of pthreads per queue, one plugin
- * instance per thread); later `process`.
+ * whatever runs them. Two implementations: `threads` (pool.h: a pool of pthreads per queue, one
+ * plugin instance per thread) and `process` (process/process.h: children of this program that load
+ * the plugin; this process runs no code of it).
  *
  * Properties. Every job that was submitted comes back exactly once on the done list, with a
- * verdict, no later than `stuck_after` past its deadline, whatever its handler does. Nothing is
+ * verdict, no later than `stuck_after` (process: `grace`) past its deadline, whatever its handler
+ * does. Nothing is
  * done per message across threads: submissions go over in batches under one lock with one signal,
  * results come back on a lock-free list, and the I/O thread is woken only when it sleeps
  * (grpc-limits chapter 11).
@@ -30,8 +32,11 @@
  * error. */
 #define FW_REASON_SIZE 4352
 
-struct fw_plugin; /* plugin/loader.h */
+struct fw_plugin;         /* plugin/loader.h */
+struct fw_handler_option; /* config/config.h */
+struct fw_diagnostic;
 struct fw_outgoing; /* outbox.h */
+struct fw_counters; /* plugin/counters.h */
 struct fw_run;
 struct fw_hold;
 
@@ -85,14 +90,40 @@ void fw_done_sleep_end(struct fw_done_list *list);
 
 struct fw_executor;
 
+/* Isolation "process". All of it is copied. */
+struct fw_process_options {
+    const char *handler; /* a shipped handler's name, or a path */
+    const struct fw_handler_option *options;
+    size_t option_count;
+    const char *const *secret_variables; /* of the environment: the children do not get them */
+    size_t secret_variable_count;
+    const char *program; /* what to exec with the verb __handler; NULL = this program */
+    int64_t grace; /* ns from a message's deadline to SIGKILL, with SIGTERM half way; 0 = 1 s */
+    /* ns until a child that died is replaced; doubles up to 30 s; 0 = 0.1 s */
+    int64_t first_backoff;
+    uint32_t recycle_messages; /* a child is replaced after so many; 0 = never */
+    uint64_t recycle_rss;      /* and when its resident memory is over so many bytes; 0 = never */
+    /* One thing that is wrong with the options, as the plugin's table says; before
+     * fw_executor_start fails. Called while that blocks its caller. */
+    void (*problem)(void *problem_user, const struct fw_diagnostic *problem);
+    void *problem_user;
+    /* Five starts failed within 60 s: no more are tried, and jobs are refused from now on. Any
+     * thread; once. */
+    void (*stopped)(void *stopped_user);
+    void *stopped_user;
+};
+
 struct fw_executor_options {
     const char *queue;              /* for logs and thread names; copied */
-    const struct fw_plugin *plugin; /* loaded and with its options bound; outlives the executor */
-    uint32_t concurrency;           /* threads; at least 1 */
-    struct fw_done_list *done;      /* outlives the executor */
+    const struct fw_plugin *plugin; /* threads: loaded and with its options bound; outlives the
+                                       executor */
+    const struct fw_process_options *process; /* not NULL: isolation is "process" */
+    uint32_t concurrency;                     /* threads, or children; at least 1 */
+    struct fw_done_list *done;                /* outlives the executor */
     int64_t stuck_after;   /* ns past its deadline after which a handler is given up; 0 = 5 s */
     int64_t probe_timeout; /* ns after which a probe counts as "no"; 0 = 30 s */
-    int64_t start_timeout; /* ns that an instance's init may take; 0 = 60 s */
+    int64_t
+        start_timeout; /* ns that an instance's init (in a child: and load) may take; 0 = 60 s */
     /* Called about every 50 ms by fw_executor_start while it waits for an init; false gives up. May
      * be NULL. */
     bool (*go_on)(void *user);
@@ -102,8 +133,8 @@ struct fw_executor_options {
 /* Starts the threads and makes the instances (on their own threads). Errors: FILA_INVALID_ARGUMENT
  * with the handler's own reason when its init fails; FILA_NO_MEMORY; FILA_TIMEOUT when an init has
  * not returned after start_timeout, and FILA_CANCELLED when go_on said so: then a thread is still
- * in there, and the plugin must stay for ever. Blocks for as long as init does, within
- * start_timeout.
+ * in there, and the plugin must stay for ever (a child is killed). Blocks for as long as init does,
+ * within start_timeout.
  */
 FILA_NODISCARD fila_status fw_executor_start(
     const struct fw_executor_options *options,
@@ -122,14 +153,51 @@ bool fw_executor_probe(
     struct fw_executor *executor,
     void (*answer)(void *user, bool healthy),
     void *user);
-/* How many runs were given up and have not let go yet (stuck threads, and deferred messages that
- * were never completed): the metric `stuck_handlers`. Thread: any. */
-uint32_t fw_executor_stuck(const struct fw_executor *executor);
+
+/* Why a child ended. */
+enum fw_child_end {
+    FW_CHILD_END_STOP,    /* it was told to, in good order */
+    FW_CHILD_END_RECYCLE, /* the same, for recycle_messages or recycle_rss */
+    FW_CHILD_END_TIMEOUT, /* it was ended for a handler, probe, init or close that did not return */
+    FW_CHILD_END_CRASH,   /* a signal, or an exit of its own */
+    FW_CHILD_END_OOM,     /* the kernel took it: out of memory */
+    FW_CHILD_END_RUBBISH, /* it broke the protocol and was ended */
+    FW_CHILD_END_COUNT
+};
+
+struct fw_executor_state {
+    /* Runs that were given up and have not let go yet (stuck threads, and deferred messages that
+     * were never completed): the metric `stuck_handlers`. Of children always 0. */
+    uint32_t stuck;
+    uint32_t children_starting;
+    uint32_t children_idle;
+    uint32_t children_busy;
+    uint32_t children_ending;
+    uint64_t child_ends[FW_CHILD_END_COUNT];
+    uint64_t generation; /* of the plugin's file: 1, then one more with each replacement */
+    bool stopped;        /* five starts failed: no messages are run any more */
+    char reason[512];    /* why it stopped; else "" */
+};
+
+/* "stop", "recycle", "timeout", "crash", "oom", "rubbish"; never NULL. */
+const char *fw_child_end_name(enum fw_child_end end);
+/* Thread: any. */
+void fw_executor_get_state(struct fw_executor *executor, struct fw_executor_state *ret_state);
+/* Its `stuck`. Thread: any. */
+uint32_t fw_executor_stuck(struct fw_executor *executor);
+/* The counters of the handler's own (plugin/counters.h). As long as the executor. Thread: any. */
+const struct fw_counters *fw_executor_counters(const struct fw_executor *executor);
+/* Looks whether the plugin's file has been replaced. Isolation "process" then starts children with
+ * the new one, and once the first of them has loaded it and made its instance, lets the others end
+ * after their message; if it cannot, all stays as it was (events PLUGIN-REPLACED, PLUGIN-KEPT).
+ * Does not wait for any of that. Threads: does nothing, a file is loaded once. Thread: any. */
+void fw_executor_refresh(struct fw_executor *executor);
 /* Takes no more jobs, puts those without a thread on the done list, waits for running handlers up
  * to `deadline` (CLOCK_BOOTTIME ns), closes the instances, frees. Does not cancel what runs: do
  * that before. False: some were still running at the deadline (or had been given up before): their
  * jobs are on the done list as timeouts, and they were abandoned with their thread; their memory is
- * leaked on purpose, since a thread is never killed. The done list is to be taken once more
+ * leaked on purpose, since a thread is never killed. Children are killed instead: never false. The
+ * done list is to be taken once more
  * afterwards in any case. */
 bool fw_executor_stop(struct fw_executor *executor, int64_t deadline);
 

@@ -58,19 +58,19 @@ int fw_pool_thread(pthread_t *ret_thread, void *(*start)(void *), void *arg)
 
 static enum fw_worker_state state_of_worker(struct fw_worker *worker)
 {
-    (void)pthread_mutex_lock(&worker->executor->locked.mutex);
+    (void)pthread_mutex_lock(&worker->pool->locked.mutex);
     enum fw_worker_state state = worker->locked.state;
-    (void)pthread_mutex_unlock(&worker->executor->locked.mutex);
+    (void)pthread_mutex_unlock(&worker->pool->locked.mutex);
     return state;
 }
 
 /* One without a thread: a new one, or one whose init failed. */
-static struct fw_worker *vacant_worker(struct fw_executor *executor)
+static struct fw_worker *vacant_worker(struct fw_pool *pool)
 {
-    for (struct fw_worker *w = atomic_load(&executor->workers); w; w = w->next) {
+    for (struct fw_worker *w = atomic_load(&pool->workers); w; w = w->next) {
         enum fw_worker_state state = state_of_worker(w);
         if (state == FW_WORKER_FAILED) {
-            FW_LOG(FW_EVENT_HANDLER_ERROR, w->error.text, fw_str("queue", executor->queue));
+            FW_LOG(FW_EVENT_HANDLER_ERROR, w->error.text, fw_str("queue", pool->queue));
             (void)pthread_join(w->thread, NULL);
         }
         if (state == FW_WORKER_FAILED || state == FW_WORKER_ABSENT) {
@@ -79,32 +79,32 @@ static struct fw_worker *vacant_worker(struct fw_executor *executor)
     }
     struct fw_worker *worker = calloc(1, sizeof *worker);
     if (worker) {
-        bool shared = executor->plugin->table.flags & FILA_PLUGIN_THREAD_SAFE;
-        worker->executor = executor;
-        worker->instance = shared ? &executor->shared : &worker->own;
-        worker->next = atomic_load(&executor->workers);
-        atomic_store(&executor->workers, worker);
+        bool shared = pool->plugin->table.flags & FILA_PLUGIN_THREAD_SAFE;
+        worker->pool = pool;
+        worker->instance = shared ? &pool->shared : &worker->own;
+        worker->next = atomic_load(&pool->workers);
+        atomic_store(&pool->workers, worker);
     }
     return worker;
 }
 
 static void set_starting(struct fw_worker *worker, bool starting)
 {
-    struct fw_executor *executor = worker->executor;
-    (void)pthread_mutex_lock(&executor->locked.mutex);
+    struct fw_pool *pool = worker->pool;
+    (void)pthread_mutex_lock(&pool->locked.mutex);
     if (starting) {
-        executor->locked.starting++;
+        pool->locked.starting++;
         worker->locked.state = FW_WORKER_STARTING;
     } else {
-        executor->locked.starting--;
+        pool->locked.starting--;
         worker->locked.state = FW_WORKER_ABSENT;
     }
-    (void)pthread_mutex_unlock(&executor->locked.mutex);
+    (void)pthread_mutex_unlock(&pool->locked.mutex);
 }
 
-fila_status fw_pool_add_worker(struct fw_executor *executor, fila_error *reterr)
+fila_status fw_pool_add_worker(struct fw_pool *pool, fila_error *reterr)
 {
-    struct fw_worker *worker = vacant_worker(executor);
+    struct fw_worker *worker = vacant_worker(pool);
     if (!worker) {
         return fila_fail(reterr, FILA_NO_MEMORY, "out of memory");
     }
@@ -118,31 +118,31 @@ fila_status fw_pool_add_worker(struct fw_executor *executor, fila_error *reterr)
 }
 
 /* Waits until `until` for the inits under way; false = some still are. */
-static bool wait_for_inits(struct fw_executor *executor, int64_t until)
+static bool wait_for_inits(struct fw_pool *pool, int64_t until)
 {
     bool in_time = true;
-    (void)pthread_mutex_lock(&executor->locked.mutex);
-    while (executor->locked.starting && in_time) {
-        in_time = fw_cond_wait_until(&executor->locked.changed, &executor->locked.mutex, until);
+    (void)pthread_mutex_lock(&pool->locked.mutex);
+    while (pool->locked.starting && in_time) {
+        in_time = fw_cond_wait_until(&pool->locked.changed, &pool->locked.mutex, until);
     }
-    bool done = !executor->locked.starting;
-    (void)pthread_mutex_unlock(&executor->locked.mutex);
+    bool done = !pool->locked.starting;
+    (void)pthread_mutex_unlock(&pool->locked.mutex);
     return done;
 }
 
-static fila_status first_failure(struct fw_executor *executor, fila_error *reterr)
+static fila_status first_failure(struct fw_pool *pool, fila_error *reterr)
 {
     struct fw_worker *failed = NULL;
-    (void)pthread_mutex_lock(&executor->locked.mutex);
-    for (struct fw_worker *w = atomic_load(&executor->workers); w; w = w->next) {
+    (void)pthread_mutex_lock(&pool->locked.mutex);
+    for (struct fw_worker *w = atomic_load(&pool->workers); w; w = w->next) {
         failed = w->locked.state == FW_WORKER_FAILED ? w : failed;
     }
-    (void)pthread_mutex_unlock(&executor->locked.mutex);
+    (void)pthread_mutex_unlock(&pool->locked.mutex);
     return failed ? fila_fail(reterr, failed->error.code, "%s", failed->error.text) : FILA_OK;
 }
 
 static fila_status await_inits(
-    struct fw_executor *executor,
+    struct fw_pool *pool,
     const struct fw_executor_options *options,
     fila_error *reterr)
 {
@@ -152,34 +152,34 @@ static fila_status await_inits(
         int64_t now = fila_now();
         int64_t look = options->go_on && now + 50 * FILA_MS < deadline ? now + 50 * FILA_MS
                                                                        : deadline;
-        if (wait_for_inits(executor, look)) {
-            return first_failure(executor, reterr);
+        if (wait_for_inits(pool, look)) {
+            return first_failure(pool, reterr);
         }
         if (options->go_on && !options->go_on(options->user)) {
             return fila_fail(
                 reterr, FILA_CANCELLED, "handler %s: stopped before its init returned",
-                executor->plugin->table.name);
+                pool->plugin->table.name);
         }
         if (fila_now() >= deadline) {
             return fila_fail(
                 reterr, FILA_TIMEOUT,
                 "handler %s: its init has not returned after %" PRId64 " ms (start_timeout)",
-                executor->plugin->table.name, limit / FILA_MS);
+                pool->plugin->table.name, limit / FILA_MS);
         }
     }
 }
 
 /* The first one alone, so that an init that cannot work fails once; the others at the same time. */
 static fila_status start_workers(
-    struct fw_executor *executor,
+    struct fw_pool *pool,
     const struct fw_executor_options *options,
     fila_error *reterr)
 {
     fila_status status = FILA_OK;
-    for (uint32_t i = 0; i < executor->concurrency && !status; i++) {
-        status = fw_pool_add_worker(executor, reterr);
-        if (!status && (i == 0 || i + 1 == executor->concurrency)) {
-            status = await_inits(executor, options, reterr);
+    for (uint32_t i = 0; i < pool->concurrency && !status; i++) {
+        status = fw_pool_add_worker(pool, reterr);
+        if (!status && (i == 0 || i + 1 == pool->concurrency)) {
+            status = await_inits(pool, options, reterr);
         }
     }
     return status;
@@ -187,80 +187,65 @@ static fila_status start_workers(
 
 /* ---- Start and stop ---- */
 
-static void free_executor(struct fw_executor *executor)
+static struct fw_pool *pool_of(struct fw_executor *executor)
+{
+    return (struct fw_pool *)executor; /* its first member */
+}
+
+static void free_pool(struct fw_pool *pool)
 {
     struct fw_worker *next = NULL;
-    for (struct fw_worker *w = atomic_load(&executor->workers); w; w = next) {
+    for (struct fw_worker *w = atomic_load(&pool->workers); w; w = next) {
         next = w->next;
         free(w);
     }
-    fw_runs_fini(&executor->runs);
-    fw_watch_fini(&executor->watch);
-    (void)pthread_cond_destroy(&executor->locked.work);
-    (void)pthread_cond_destroy(&executor->locked.changed);
-    (void)pthread_mutex_destroy(&executor->locked.mutex);
-    free(executor->queue);
-    free(executor);
+    fw_runs_fini(&pool->runs);
+    fw_watch_fini(&pool->watch);
+    (void)pthread_cond_destroy(&pool->locked.work);
+    (void)pthread_cond_destroy(&pool->locked.changed);
+    (void)pthread_mutex_destroy(&pool->locked.mutex);
+    free(pool->queue);
+    free(pool);
 }
 
-static struct fw_executor *new_executor(const struct fw_executor_options *options)
+static struct fw_pool *new_pool(const struct fw_executor_options *options)
 {
-    struct fw_executor *executor = calloc(1, sizeof *executor);
+    struct fw_pool *pool = calloc(1, sizeof *pool);
     char *queue = strdup(options->queue ? options->queue : "");
-    if (!executor || !queue) {
-        free(executor);
+    if (!pool || !queue) {
+        free(pool);
         free(queue);
         return NULL;
     }
-    executor->plugin = options->plugin;
-    executor->queue = queue;
-    executor->done = options->done;
-    executor->concurrency = options->concurrency ? options->concurrency : 1;
-    executor->stuck_after = options->stuck_after > 0 ? options->stuck_after : 5 * FILA_S;
-    executor->probe_timeout = options->probe_timeout > 0 ? options->probe_timeout : 30 * FILA_S;
-    fw_runs_init(&executor->runs, queue, options->done);
-    fw_watch_init(&executor->watch);
-    (void)pthread_mutex_init(&executor->locked.mutex, NULL);
-    (void)pthread_cond_init(&executor->locked.work, NULL);
-    fw_cond_init(&executor->locked.changed);
-    return executor;
-}
-
-fila_status fw_executor_start(
-    const struct fw_executor_options *options,
-    struct fw_executor **ret_executor,
-    fila_error *reterr)
-{
-    struct fw_executor *executor = new_executor(options);
-    if (!executor) {
-        return fila_fail(reterr, FILA_NO_MEMORY, "out of memory");
-    }
-    fila_status status = start_workers(executor, options, reterr);
-    status = status ? status : fw_watch_start(executor, reterr);
-    if (status) {
-        bool hangs = status == FILA_TIMEOUT || status == FILA_CANCELLED;
-        (void)fw_executor_stop(executor, hangs ? 0 : FILA_NEVER);
-        return status;
-    }
-    *ret_executor = executor;
-    return FILA_OK;
+    pool->plugin = options->plugin;
+    pool->queue = queue;
+    pool->done = options->done;
+    pool->concurrency = options->concurrency ? options->concurrency : 1;
+    pool->stuck_after = options->stuck_after > 0 ? options->stuck_after : 5 * FILA_S;
+    pool->probe_timeout = options->probe_timeout > 0 ? options->probe_timeout : 30 * FILA_S;
+    fw_runs_init(&pool->runs, queue, options->done);
+    fw_watch_init(&pool->watch);
+    (void)pthread_mutex_init(&pool->locked.mutex, NULL);
+    (void)pthread_cond_init(&pool->locked.work, NULL);
+    fw_cond_init(&pool->locked.changed);
+    return pool;
 }
 
 /* Ends the taking of jobs; what no thread has taken goes back. */
-static void close_queue(struct fw_executor *executor)
+static void close_queue(struct fw_pool *pool)
 {
-    (void)pthread_mutex_lock(&executor->locked.mutex);
-    struct fw_job *job = executor->locked.first;
-    struct fw_probe *probe = executor->locked.probes;
-    executor->locked.first = NULL;
-    executor->locked.probes = NULL;
-    executor->locked.stopping = true;
-    (void)pthread_cond_broadcast(&executor->locked.work);
-    (void)pthread_mutex_unlock(&executor->locked.mutex);
+    (void)pthread_mutex_lock(&pool->locked.mutex);
+    struct fw_job *job = pool->locked.first;
+    struct fw_probe *probe = pool->locked.probes;
+    pool->locked.first = NULL;
+    pool->locked.probes = NULL;
+    pool->locked.stopping = true;
+    (void)pthread_cond_broadcast(&pool->locked.work);
+    (void)pthread_mutex_unlock(&pool->locked.mutex);
 
     for (struct fw_job *next = NULL; job; job = next) {
         next = job->next;
-        fw_job_refuse(executor->done, job, "the worker stopped before it was started");
+        fw_job_refuse(pool->done, job, "the worker stopped before it was started");
     }
     for (struct fw_probe *next = NULL; probe; probe = next) {
         next = probe->next;
@@ -268,15 +253,15 @@ static void close_queue(struct fw_executor *executor)
     }
 }
 
-static bool await_workers(struct fw_executor *executor, int64_t deadline)
+static bool await_workers(struct fw_pool *pool, int64_t deadline)
 {
     bool in_time = true;
-    (void)pthread_mutex_lock(&executor->locked.mutex);
-    while ((executor->locked.starting || executor->locked.serving > 0) && in_time) {
-        in_time = fw_cond_wait_until(&executor->locked.changed, &executor->locked.mutex, deadline);
+    (void)pthread_mutex_lock(&pool->locked.mutex);
+    while ((pool->locked.starting || pool->locked.serving > 0) && in_time) {
+        in_time = fw_cond_wait_until(&pool->locked.changed, &pool->locked.mutex, deadline);
     }
-    bool done = !executor->locked.starting && executor->locked.serving <= 0;
-    (void)pthread_mutex_unlock(&executor->locked.mutex);
+    bool done = !pool->locked.starting && pool->locked.serving <= 0;
+    (void)pthread_mutex_unlock(&pool->locked.mutex);
     return done;
 }
 
@@ -294,97 +279,91 @@ static bool await_deferred(struct fw_runs *runs, int64_t deadline)
 
 /* Gives up all that runs. A thread may be between taking a job and starting it, or between the end
  * of its handler and its next look at the queue: they get a moment. */
-static void abandon(struct fw_executor *executor)
+static void abandon(struct fw_pool *pool)
 {
     for (int i = 0; i < 100; i++) {
-        (void)fw_watch_look(executor, true);
-        if (await_workers(executor, fila_now() + FILA_MS)) {
+        (void)fw_watch_look(pool, true);
+        if (await_workers(pool, fila_now() + FILA_MS)) {
             break;
         }
     }
-    (void)fw_watch_look(executor, true);
-    fw_watch_stop(executor);
+    (void)fw_watch_look(pool, true);
+    fw_watch_stop(pool);
 }
 
-static void close_instances(struct fw_executor *executor)
+static void close_instances(struct fw_pool *pool)
 {
-    (void)pthread_mutex_lock(&executor->locked.mutex);
-    executor->locked.closing = true;
-    (void)pthread_cond_broadcast(&executor->locked.work);
-    (void)pthread_mutex_unlock(&executor->locked.mutex);
-    for (struct fw_worker *w = atomic_load(&executor->workers); w; w = w->next) {
+    (void)pthread_mutex_lock(&pool->locked.mutex);
+    pool->locked.closing = true;
+    (void)pthread_cond_broadcast(&pool->locked.work);
+    (void)pthread_mutex_unlock(&pool->locked.mutex);
+    for (struct fw_worker *w = atomic_load(&pool->workers); w; w = w->next) {
         if (w->locked.state != FW_WORKER_ABSENT) {
             (void)pthread_join(w->thread, NULL);
         }
     }
-    if (executor->shared_open) {
-        fw_instance_close(&executor->shared);
+    if (pool->shared_open) {
+        fw_instance_close(&pool->shared);
     }
 }
 
-bool fw_executor_stop(struct fw_executor *executor, int64_t deadline)
+static bool pool_stop(struct fw_executor *executor, int64_t deadline)
 {
-    close_queue(executor);
-    bool ended = await_workers(executor, deadline) && await_deferred(&executor->runs, deadline);
-    if (!ended || atomic_load(&executor->runs.lost)) {
-        abandon(executor);
+    struct fw_pool *pool = pool_of(executor);
+    close_queue(pool);
+    bool ended = await_workers(pool, deadline) && await_deferred(&pool->runs, deadline);
+    if (!ended || atomic_load(&pool->runs.lost)) {
+        abandon(pool);
         return false;
     }
-    fw_watch_stop(executor);
-    close_instances(executor);
-    free_executor(executor);
+    fw_watch_stop(pool);
+    close_instances(pool);
+    free_pool(pool);
     return true;
 }
 
 /* ---- What the I/O thread calls ---- */
 
-static void wake_one(struct fw_executor *executor, bool wake)
+static void wake_one(struct fw_pool *pool, bool wake)
 {
     if (wake) {
-        (void)pthread_cond_signal(&executor->locked.work);
+        (void)pthread_cond_signal(&pool->locked.work);
     }
 }
 
 /* Under locked.mutex: whether a signal is due. */
-static bool wants_wake(struct fw_executor *executor)
+static bool wants_wake(struct fw_pool *pool)
 {
-    bool wake = executor->locked.idle && !executor->locked.waking;
-    executor->locked.waking |= wake;
+    bool wake = pool->locked.idle && !pool->locked.waking;
+    pool->locked.waking |= wake;
     return wake;
 }
 
-void fw_executor_submit(struct fw_executor *executor, struct fw_job *chain)
+static void pool_submit(struct fw_executor *executor, struct fw_job *chain)
 {
-    struct fw_job *last = NULL;
-    int64_t earliest = FILA_NEVER;
-
-    for (struct fw_job *job = chain; job; job = job->next) {
-        atomic_store_explicit(&job->cancelled, false, memory_order_relaxed);
-        atomic_store_explicit(&job->run, NULL, memory_order_relaxed);
-        job->reason = NULL;
-        earliest = job->deadline < earliest ? job->deadline : earliest;
-        last = job;
-    }
+    struct fw_pool *pool = pool_of(executor);
+    int64_t earliest;
+    struct fw_job *last = fw_chain_prepare(chain, &earliest);
     if (!last) {
         return;
     }
-    (void)pthread_mutex_lock(&executor->locked.mutex);
-    if (executor->locked.first) {
-        executor->locked.last->next = chain;
+    (void)pthread_mutex_lock(&pool->locked.mutex);
+    if (pool->locked.first) {
+        pool->locked.last->next = chain;
     } else {
-        executor->locked.first = chain;
+        pool->locked.first = chain;
     }
-    executor->locked.last = last;
-    bool all_busy = executor->locked.idle == 0;
-    bool wake = wants_wake(executor);
-    (void)pthread_mutex_unlock(&executor->locked.mutex);
-    wake_one(executor, wake);
+    pool->locked.last = last;
+    bool all_busy = pool->locked.idle == 0;
+    bool wake = wants_wake(pool);
+    (void)pthread_mutex_unlock(&pool->locked.mutex);
+    wake_one(pool, wake);
     if (all_busy) {
-        fw_watch_run(&executor->watch, earliest);
+        fw_watch_run(&pool->watch, earliest);
     }
 }
 
-void fw_executor_cancel(struct fw_executor *executor, struct fw_job *job)
+static void pool_cancel(struct fw_executor *executor, struct fw_job *job)
 {
     (void)executor;
     atomic_store(&job->cancelled, true);
@@ -394,31 +373,75 @@ void fw_executor_cancel(struct fw_executor *executor, struct fw_job *job)
     }
 }
 
-bool fw_executor_has_probe(const struct fw_executor *executor)
+static bool pool_has_probe(const struct fw_executor *executor)
 {
-    return executor->plugin->table.probe != NULL;
+    return ((const struct fw_pool *)executor)->plugin->table.probe != NULL;
 }
 
-bool fw_executor_probe(
+static bool pool_probe(
     struct fw_executor *executor,
     void (*answer)(void *user, bool healthy),
     void *user)
 {
+    struct fw_pool *pool = pool_of(executor);
     struct fw_probe *probe = malloc(sizeof *probe);
     if (!probe) {
         return false;
     }
     *probe = (struct fw_probe){.answer = answer, .user = user, .refs = 1};
-    (void)pthread_mutex_lock(&executor->locked.mutex);
-    probe->next = executor->locked.probes;
-    executor->locked.probes = probe;
-    bool wake = wants_wake(executor);
-    (void)pthread_mutex_unlock(&executor->locked.mutex);
-    wake_one(executor, wake);
+    (void)pthread_mutex_lock(&pool->locked.mutex);
+    probe->next = pool->locked.probes;
+    pool->locked.probes = probe;
+    bool wake = wants_wake(pool);
+    (void)pthread_mutex_unlock(&pool->locked.mutex);
+    wake_one(pool, wake);
     return true;
 }
 
-uint32_t fw_executor_stuck(const struct fw_executor *executor)
+static void pool_state(struct fw_executor *executor, struct fw_executor_state *ret_state)
 {
-    return atomic_load(&executor->runs.lost);
+    ret_state->stuck = atomic_load(&pool_of(executor)->runs.lost);
+}
+
+static const struct fw_counters *pool_counters(const struct fw_executor *executor)
+{
+    return ((const struct fw_pool *)executor)->plugin->counters;
+}
+
+/* Files stay loaded for the life of the process. */
+static void pool_refresh(struct fw_executor *executor)
+{
+    (void)executor;
+}
+
+static const struct fw_executor_ops POOL_OPS = {
+    .submit = pool_submit,
+    .cancel = pool_cancel,
+    .has_probe = pool_has_probe,
+    .probe = pool_probe,
+    .state = pool_state,
+    .counters = pool_counters,
+    .refresh = pool_refresh,
+    .stop = pool_stop,
+};
+
+fila_status fw_pool_start(
+    const struct fw_executor_options *options,
+    struct fw_executor **ret_executor,
+    fila_error *reterr)
+{
+    struct fw_pool *pool = new_pool(options);
+    if (!pool) {
+        return fila_fail(reterr, FILA_NO_MEMORY, "out of memory");
+    }
+    pool->base.ops = &POOL_OPS;
+    fila_status status = start_workers(pool, options, reterr);
+    status = status ? status : fw_watch_start(pool, reterr);
+    if (status) {
+        bool hangs = status == FILA_TIMEOUT || status == FILA_CANCELLED;
+        (void)pool_stop(&pool->base, hangs ? 0 : FILA_NEVER);
+        return status;
+    }
+    *ret_executor = &pool->base;
+    return FILA_OK;
 }

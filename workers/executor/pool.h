@@ -8,6 +8,7 @@
 #ifndef FW_POOL_H
 #define FW_POOL_H
 
+#include "implementation.h"
 #include "run.h"
 
 struct fw_probe {
@@ -26,7 +27,7 @@ enum fw_worker_state {
 };
 
 struct fw_worker {
-    struct fw_executor *executor;
+    struct fw_pool *pool;
     struct fw_worker *next;
     pthread_t thread;
     struct fw_instance own;       /* without FILA_PLUGIN_THREAD_SAFE */
@@ -34,7 +35,7 @@ struct fw_worker {
     _Atomic(struct fw_run *) run;
     fila_error error; /* FAILED: why */
 
-    struct { /* under executor->locked.mutex */
+    struct { /* under pool->locked.mutex */
         enum fw_worker_state state;
         struct fw_probe *probe; /* being asked; NULL = none, or given up */
         int64_t probe_deadline;
@@ -51,7 +52,8 @@ struct fw_watch {
     bool stop; /* under mutex */
 };
 
-struct fw_executor {
+struct fw_pool {
+    struct fw_executor base;
     const struct fw_plugin *plugin;
     char *queue;
     struct fw_done_list *done;
@@ -84,7 +86,7 @@ struct fw_executor {
 
 /* pool.c. Adds a thread; FILA_NO_MEMORY. Its init runs on the thread itself. Called by the thread
  * that starts the executor, then by the watch thread alone. */
-FILA_NODISCARD fila_status fw_pool_add_worker(struct fw_executor *executor, fila_error *reterr);
+FILA_NODISCARD fila_status fw_pool_add_worker(struct fw_pool *pool, fila_error *reterr);
 
 /* pool.c. pthread_create with all signals blocked in the new thread; an errno. */
 int fw_pool_thread(pthread_t *ret_thread, void *(*start)(void *), void *arg);
@@ -98,8 +100,8 @@ bool fw_probe_answer(struct fw_probe *probe, bool healthy);
  * the start of a run: see that it is watched. */
 void fw_watch_init(struct fw_watch *watch);
 void fw_watch_fini(struct fw_watch *watch);
-FILA_NODISCARD fila_status fw_watch_start(struct fw_executor *executor, fila_error *reterr);
-void fw_watch_stop(struct fw_executor *executor);
+FILA_NODISCARD fila_status fw_watch_start(struct fw_pool *pool, fila_error *reterr);
+void fw_watch_stop(struct fw_pool *pool);
 void fw_watch_poke(struct fw_watch *watch);
 
 static inline void fw_watch_run(struct fw_watch *watch, int64_t deadline)
@@ -112,6 +114,6 @@ static inline void fw_watch_run(struct fw_watch *watch, int64_t deadline)
 /* Marks what is past its deadline cancelled, gives up what is past its time, refuses queued jobs
  * that no thread came to take, and replaces lost threads. Returns the earliest time at which there
  * is something to do again. `at_once`: gives up everything. */
-int64_t fw_watch_look(struct fw_executor *executor, bool at_once);
+int64_t fw_watch_look(struct fw_pool *pool, bool at_once);
 
 #endif

@@ -17,17 +17,17 @@ static int64_t earlier(int64_t a, int64_t b)
 }
 
 /* A thread was lost to its handler, or had been: replaced when too few serve. */
-static int64_t replace_lost(struct fw_executor *executor, int64_t now)
+static int64_t replace_lost(struct fw_pool *pool, int64_t now)
 {
     fila_error error = FILA_ERROR_INIT;
-    (void)pthread_mutex_lock(&executor->locked.mutex);
-    int64_t serving = (int64_t)executor->locked.serving + executor->locked.starting;
-    bool wanted = serving < (int64_t)executor->concurrency && !executor->locked.stopping;
-    (void)pthread_mutex_unlock(&executor->locked.mutex);
+    (void)pthread_mutex_lock(&pool->locked.mutex);
+    int64_t serving = (int64_t)pool->locked.serving + pool->locked.starting;
+    bool wanted = serving < (int64_t)pool->concurrency && !pool->locked.stopping;
+    (void)pthread_mutex_unlock(&pool->locked.mutex);
 
-    for (; wanted && serving < (int64_t)executor->concurrency; serving++) {
-        if (fw_pool_add_worker(executor, &error)) {
-            FW_LOG(FW_EVENT_HANDLER_ERROR, error.text, fw_str("queue", executor->queue));
+    for (; wanted && serving < (int64_t)pool->concurrency; serving++) {
+        if (fw_pool_add_worker(pool, &error)) {
+            FW_LOG(FW_EVENT_HANDLER_ERROR, error.text, fw_str("queue", pool->queue));
             return now + RETRY_INIT;
         }
     }
@@ -35,7 +35,7 @@ static int64_t replace_lost(struct fw_executor *executor, int64_t now)
     return wanted ? now + RETRY_INIT : FILA_NEVER;
 }
 
-static int64_t look_at_run(struct fw_executor *executor, struct fw_run *run, int64_t now, bool all)
+static int64_t look_at_run(struct fw_pool *pool, struct fw_run *run, int64_t now, bool all)
 {
     uint64_t state = atomic_load(&run->state);
     int64_t deadline = atomic_load_explicit(&run->deadline, memory_order_relaxed);
@@ -48,54 +48,54 @@ static int64_t look_at_run(struct fw_executor *executor, struct fw_run *run, int
         return deadline;
     }
     fw_run_cancel(run, state >> FW_PHASE_BITS);
-    if (!all && now - deadline < executor->stuck_after) {
-        return deadline + executor->stuck_after;
+    if (!all && now - deadline < pool->stuck_after) {
+        return deadline + pool->stuck_after;
     }
     if (!fw_run_give_up(run, state >> FW_PHASE_BITS, now)) {
         return now + FILA_S;
     }
-    (void)pthread_mutex_lock(&executor->locked.mutex);
-    executor->locked.serving--;
-    (void)pthread_cond_broadcast(&executor->locked.changed);
-    (void)pthread_mutex_unlock(&executor->locked.mutex);
+    (void)pthread_mutex_lock(&pool->locked.mutex);
+    pool->locked.serving--;
+    (void)pthread_cond_broadcast(&pool->locked.changed);
+    (void)pthread_mutex_unlock(&pool->locked.mutex);
     return FILA_NEVER;
 }
 
 /* A thread that is asked whether its dependency is back, and does not answer. */
 static int64_t look_at_probe(struct fw_worker *worker, int64_t now, bool all)
 {
-    struct fw_executor *executor = worker->executor;
+    struct fw_pool *pool = worker->pool;
     struct fw_probe *late = NULL;
     int64_t next = FILA_NEVER;
-    (void)pthread_mutex_lock(&executor->locked.mutex);
+    (void)pthread_mutex_lock(&pool->locked.mutex);
     if (worker->locked.probe && (all || now >= worker->locked.probe_deadline)) {
         late = worker->locked.probe;
         worker->locked.probe = NULL;
         (void)atomic_fetch_add(&late->refs, 1);
-        (void)atomic_fetch_add(&executor->runs.lost, 1);
-        executor->locked.serving--;
-        (void)pthread_cond_broadcast(&executor->locked.changed);
+        (void)atomic_fetch_add(&pool->runs.lost, 1);
+        pool->locked.serving--;
+        (void)pthread_cond_broadcast(&pool->locked.changed);
     } else if (worker->locked.probe) {
         next = worker->locked.probe_deadline;
     }
-    (void)pthread_mutex_unlock(&executor->locked.mutex);
+    (void)pthread_mutex_unlock(&pool->locked.mutex);
     if (late) {
         FW_LOG(
             FW_EVENT_HANDLER_STUCK,
             "the handler's probe does not return; a new thread takes its place",
-            fw_str("queue", executor->queue));
+            fw_str("queue", pool->queue));
         (void)fw_probe_answer(late, false);
     }
     return next;
 }
 
-static int64_t look_at_runs(struct fw_executor *executor, int64_t now, bool all)
+static int64_t look_at_runs(struct fw_pool *pool, int64_t now, bool all)
 {
     int64_t next = FILA_NEVER;
-    for (struct fw_worker *w = atomic_load(&executor->workers); w; w = w->next) {
+    for (struct fw_worker *w = atomic_load(&pool->workers); w; w = w->next) {
         struct fw_run *run = atomic_load(&w->run);
         if (run) {
-            next = earlier(next, look_at_run(executor, run, now, all));
+            next = earlier(next, look_at_run(pool, run, now, all));
         }
         next = earlier(next, look_at_probe(w, now, all));
     }
@@ -121,13 +121,13 @@ static int64_t look_at_deferred(struct fw_runs *runs, int64_t now, bool all)
 }
 
 /* Jobs that no thread came to take by their deadline. */
-static int64_t look_at_queue(struct fw_executor *executor, int64_t now)
+static int64_t look_at_queue(struct fw_pool *pool, int64_t now)
 {
     int64_t next = FILA_NEVER;
     struct fw_job *late = NULL;
     struct fw_job *last = NULL;
-    (void)pthread_mutex_lock(&executor->locked.mutex);
-    for (struct fw_job **at = &executor->locked.first; *at;) {
+    (void)pthread_mutex_lock(&pool->locked.mutex);
+    for (struct fw_job **at = &pool->locked.first; *at;) {
         struct fw_job *job = *at;
         if (now < job->deadline) {
             next = earlier(next, job->deadline);
@@ -139,36 +139,36 @@ static int64_t look_at_queue(struct fw_executor *executor, int64_t now)
             late = job;
         }
     }
-    executor->locked.last = last;
-    (void)pthread_mutex_unlock(&executor->locked.mutex);
+    pool->locked.last = last;
+    (void)pthread_mutex_unlock(&pool->locked.mutex);
     while (late) {
         struct fw_job *job = late;
         late = job->next;
-        fw_job_refuse(executor->done, job, "no thread was free in time");
+        fw_job_refuse(pool->done, job, "no thread was free in time");
     }
     return next;
 }
 
-int64_t fw_watch_look(struct fw_executor *executor, bool at_once)
+int64_t fw_watch_look(struct fw_pool *pool, bool at_once)
 {
     int64_t now = fila_now();
-    int64_t next = look_at_runs(executor, now, at_once);
-    next = earlier(next, look_at_deferred(&executor->runs, now, at_once));
-    next = earlier(next, look_at_queue(executor, now));
-    return earlier(next, replace_lost(executor, now));
+    int64_t next = look_at_runs(pool, now, at_once);
+    next = earlier(next, look_at_deferred(&pool->runs, now, at_once));
+    next = earlier(next, look_at_queue(pool, now));
+    return earlier(next, replace_lost(pool, now));
 }
 
 static void *watch_main(void *arg)
 {
-    struct fw_executor *executor = arg;
-    struct fw_watch *watch = &executor->watch;
+    struct fw_pool *pool = arg;
+    struct fw_watch *watch = &pool->watch;
 
     (void)pthread_mutex_lock(&watch->mutex);
     while (!watch->stop) {
         atomic_store(&watch->until, FILA_NEVER);
         watch->poke = false;
         (void)pthread_mutex_unlock(&watch->mutex);
-        int64_t next = fw_watch_look(executor, false);
+        int64_t next = fw_watch_look(pool, false);
         (void)pthread_mutex_lock(&watch->mutex);
         if (!watch->poke) {
             atomic_store(&watch->until, next);
@@ -202,10 +202,10 @@ void fw_watch_fini(struct fw_watch *watch)
     (void)pthread_mutex_destroy(&watch->mutex);
 }
 
-fila_status fw_watch_start(struct fw_executor *executor, fila_error *reterr)
+fila_status fw_watch_start(struct fw_pool *pool, fila_error *reterr)
 {
-    struct fw_watch *watch = &executor->watch;
-    int error = fw_pool_thread(&watch->thread, watch_main, executor);
+    struct fw_watch *watch = &pool->watch;
+    int error = fw_pool_thread(&watch->thread, watch_main, pool);
     if (error) {
         return fila_fail(reterr, FILA_NO_MEMORY, "cannot start a thread: errno %d", error);
     }
@@ -214,9 +214,9 @@ fila_status fw_watch_start(struct fw_executor *executor, fila_error *reterr)
     return FILA_OK;
 }
 
-void fw_watch_stop(struct fw_executor *executor)
+void fw_watch_stop(struct fw_pool *pool)
 {
-    struct fw_watch *watch = &executor->watch;
+    struct fw_watch *watch = &pool->watch;
     if (!watch->started) {
         return;
     }

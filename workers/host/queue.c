@@ -356,6 +356,58 @@ static void make_endpoints(struct fw_queue *q)
     }
 }
 
+/* From a message's deadline to the end of its child. A run's deadline is at least the engine's
+ * margin before the lease may end (fw_margin_for): half of the least of it is for ending the child,
+ * the rest for the nack. */
+static int64_t grace_of(const struct fw_queue_config *config)
+{
+    int64_t vt = config->visibility_timeout;
+    int64_t tenth = vt / 10 < FILA_S ? vt / 10 : FILA_S;
+    int64_t margin = tenth > vt / 20 ? tenth : vt / 20;
+    return margin / 2 < 5 * FILA_S ? margin / 2 : 5 * FILA_S;
+}
+
+/* On a thread of the executor's. */
+static void on_executor_stopped(void *user)
+{
+    struct fw_queue *q = user;
+    atomic_store(&q->executor_stopped, true);
+    q->done->wake(q->done->user);
+}
+
+static fila_status start_executor(
+    struct fw_queue *q,
+    const struct fw_queue_options *options,
+    fila_error *reterr)
+{
+    const struct fw_queue_config *config = options->config;
+    const struct fw_process_options process = {
+        .handler = config->handler_plugin,
+        .options = config->handler_options,
+        .option_count = config->handler_option_count,
+        .secret_variables = options->secret_variables,
+        .secret_variable_count = options->secret_variable_count,
+        .grace = grace_of(config),
+        .recycle_messages = config->recycle_messages,
+        .recycle_rss = config->recycle_rss,
+        .problem = options->problem,
+        .problem_user = options->problem_user,
+        .stopped = on_executor_stopped,
+        .stopped_user = q,
+    };
+    const struct fw_executor_options executor = {
+        .queue = config->queue,
+        .plugin = options->plugin,
+        .process = config->isolation == FW_ISOLATION_PROCESS ? &process : NULL,
+        .concurrency = config->concurrency,
+        .done = options->done,
+        .start_timeout = config->start_timeout,
+        .go_on = options->go_on,
+        .user = options->user,
+    };
+    return fw_executor_start(&executor, &q->executor, reterr);
+}
+
 fila_status fw_queue_new(
     const struct fw_queue_options *options,
     struct fw_queue **ret_queue,
@@ -380,16 +432,7 @@ fila_status fw_queue_new(
         slots[i].index = i;
     }
     make_endpoints(q);
-    struct fw_executor_options executor = {
-        .queue = config->queue,
-        .plugin = options->plugin,
-        .concurrency = config->concurrency,
-        .done = options->done,
-        .start_timeout = config->start_timeout,
-        .go_on = options->go_on,
-        .user = options->user,
-    };
-    fila_status status = fw_executor_start(&executor, &q->executor, reterr);
+    fila_status status = start_executor(q, options, reterr);
     if (status != FILA_OK) {
         fila_endpoints_free(q->endpoints);
         free(slots);
@@ -534,7 +577,7 @@ void fw_queue_pause(struct fw_queue *q, bool on)
 {
     if (on) {
         fw_delivery_pause(q->engine, fw_queue_clock(q, q->turn->now));
-    } else {
+    } else if (!q->stands_still) {
         fw_delivery_resume(q->engine, fw_queue_clock(q, q->turn->now));
     }
 }
@@ -547,6 +590,16 @@ void fw_queue_reconfigure(struct fw_queue *q, const struct fw_queue_config *conf
 }
 
 /* ---- Facts ---- */
+
+void fw_queue_executor_state(struct fw_queue *q, struct fw_executor_state *ret_state)
+{
+    fw_executor_get_state(q->executor, ret_state);
+}
+
+void fw_queue_refresh(struct fw_queue *q)
+{
+    fw_executor_refresh(q->executor);
+}
 
 const char *fw_queue_name(const struct fw_queue *q)
 {

@@ -58,7 +58,15 @@ struct fw_queue_events {
 struct fw_queue_options {
     const struct fw_queue_config *config; /* outlives the queue: see fw_queue_reconfigure */
     const char *broker;                   /* URL; outlives the queue */
-    const struct fw_plugin *plugin;       /* loaded and bound; outlives the queue */
+    const struct fw_plugin *plugin; /* loaded and bound; outlives the queue; NULL with `isolation`
+                                       process */
+    /* With isolation process. */
+    const char *const *secret_variables;
+    size_t secret_variable_count;
+    void (*problem)(
+        void *problem_user,
+        const struct fw_diagnostic *problem); /* with a handler's option */
+    void *problem_user;
     struct fw_done_list *done;
     struct fw_journal *journal; /* what it knows of the queue is taken up; or NULL */
     bool create; /* the broker is our own: make the queue if it is missing, whatever missing_queue
@@ -82,6 +90,12 @@ FILA_NODISCARD bool fw_queue_stop(struct fw_queue *queue, int64_t deadline);
 /* After fw_queue_stop and a fw_io_sync (results may still have been on the done list). Takes NULL.
  */
 void fw_queue_free(struct fw_queue *queue);
+
+/* The executor's, after fw_queue_new and before fw_queue_stop; supervisor, or any thread that holds
+ * that off. */
+void fw_queue_executor_state(struct fw_queue *queue, struct fw_executor_state *ret_state);
+/* Looks whether the handler's file is a new one: fw_executor_refresh. Supervisor. */
+void fw_queue_refresh(struct fw_queue *queue);
 
 const char *fw_queue_name(const struct fw_queue *queue);
 const struct fw_queue_config *fw_queue_settings(const struct fw_queue *queue);

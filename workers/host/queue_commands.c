@@ -415,6 +415,10 @@ void fw_queue_pump(struct fw_queue *q)
     if (answer != FW_PROBE_NONE) {
         fw_delivery_probed(q->engine, now, answer == FW_PROBE_HEALTHY);
     }
+    if (atomic_load_explicit(&q->executor_stopped, memory_order_relaxed) && !q->stands_still) {
+        q->stands_still = true; /* nothing can run: nothing is to be taken */
+        fw_delivery_pause(q->engine, now);
+    }
     fw_publish_pump(q, now);
     if (now >= fw_delivery_wake_at(q->engine)) {
         fw_delivery_timer(q->engine, now);

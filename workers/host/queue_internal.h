@@ -78,6 +78,8 @@ struct fw_queue {
     struct fw_sending *publishing; /* publish.c: those that wait to be sent again */
     uint32_t in_transport;         /* settlements, publishes and questions under way */
     _Atomic(enum fw_probe_answer) probe_answer;
+    atomic_bool executor_stopped; /* it has given up its handler: for the next pump */
+    bool stands_still;            /* and we have paused for it */
     fila_endpoints *endpoints; /* the broker in use, and the leader that it named for this queue */
     struct fw_watch_state watch;
 };

@@ -72,20 +72,35 @@ static fila_status bind(struct fw_served *served, fila_error *error)
     return status;
 }
 
+static void on_problem(void *user, const struct fw_diagnostic *problem)
+{
+    refused(user, problem->key, problem->line, problem->text);
+}
+
+/* Threads run the plugin here; children load it by themselves, and this process never does. */
 static fila_status load(
     struct fw_served *served,
     const struct fw_served_source *source,
     fila_error *error)
 {
-    fila_status status = fw_plugin_open(served->config->handler_plugin, &served->file, error);
-    if (status == FILA_OK) {
-        status = bind(served, error);
+    struct fw_queue_config config = *served->config;
+    const struct fw_config *all = served->ref->config;
+    fila_status status = FILA_OK;
+    if (served->config->isolation == FW_ISOLATION_THREADS) {
+        status = fw_plugin_open(served->config->handler_plugin, &served->file, error);
+        if (status == FILA_OK) {
+            status = bind(served, error);
+        }
     }
     if (status == FILA_OK) {
         struct fw_queue_options options = {
             .config = served->config,
             .broker = fw_io_url(source->io),
             .plugin = served->plugin,
+            .secret_variables = all->secret_variables,
+            .secret_variable_count = all->secret_variable_count,
+            .problem = on_problem,
+            .problem_user = &config,
             .done = fw_io_done_list(source->io),
             .journal = fw_io_journal(source->io),
             .create = source->own_broker,
@@ -180,6 +195,7 @@ static bool same_handler(const struct fw_queue_config *a, const struct fw_queue_
                 strcmp(a->handler_plugin, b->handler_plugin) == 0 &&
                 a->handler_option_count == b->handler_option_count &&
                 a->isolation == b->isolation && a->concurrency == b->concurrency &&
+                a->recycle_messages == b->recycle_messages && a->recycle_rss == b->recycle_rss &&
                 a->streams == b->streams;
     for (size_t i = 0; same && i < a->handler_option_count; i++) {
         same = same_option(&a->handler_options[i], &b->handler_options[i]);
@@ -187,11 +203,19 @@ static bool same_handler(const struct fw_queue_config *a, const struct fw_queue_
     return same;
 }
 
+/* One that has given up its handler is started anew. */
+static bool is_stopped(const struct fw_served *served)
+{
+    struct fw_executor_state state;
+    fw_queue_executor_state(served->queue, &state);
+    return state.stopped;
+}
+
 static struct fw_served *find_same(struct fw_served *list, const struct fw_queue_config *config)
 {
     for (struct fw_served *s = list; s; s = s->next) {
         if (s->state == FW_SERVED_ACTIVE && same_handler(s->config, config) &&
-            !fw_plugin_replaced(s->file)) {
+            !(s->file && fw_plugin_replaced(s->file)) && !is_stopped(s)) {
             return s;
         }
     }
@@ -271,6 +295,7 @@ static void keep(
 {
     served->config = &ref->config->queues[index];
     ref->users++;
+    fw_queue_refresh(served->queue);
     fw_io_reconfigure(io, served->queue, served->config);
     fw_io_sync(io); /* from here on nothing reads the old config through this queue */
     fw_config_ref_release(served->ref);

@@ -132,7 +132,31 @@
     X(PLUGIN_LOADED, "PLUGIN-LOADED", INFO, "A handler plugin was loaded.", "None.")                \
     X(PLUGIN_REFUSED, "PLUGIN-REFUSED", ERROR,                                                      \
       "A handler plugin cannot be used; the line says which field differs.",                        \
-      "Rebuild it against this host's fila/plugin.h, or correct its path or options.")
+      "Rebuild it against this host's fila/plugin.h, or correct its path or options.")              \
+    X(PLUGIN_REPLACED, "PLUGIN-REPLACED", INFO,                                                     \
+      "The plugin's file is a new one; children with it take over.", "None.")                       \
+    X(PLUGIN_KEPT, "PLUGIN-KEPT", ERROR,                                                            \
+      "The plugin's new file cannot be used; children with the old one go on.",                     \
+      "See the error; put a file there that works.")                                                \
+    /* Children of isolation = "process" */                                                         \
+    X(CHILD_CRASHED, "CHILD-CRASHED", ERROR,                                                        \
+      "A child that runs a handler ended by a signal, or by itself; another takes its place.",      \
+      "The line has the signal, the place and the end of its standard error.")                      \
+    X(CHILD_KILLED, "CHILD-KILLED", WARN,                                                           \
+      "A child was ended, because its handler did not return in time.",                             \
+      "Raise `timeout`, or make the handler faster.")                                               \
+    X(CHILD_RUBBISH, "CHILD-RUBBISH", ERROR,                                                        \
+      "A child said something that makes no sense, and was ended.",                                 \
+      "Its plugin writes to memory or descriptors that are not its own.")                           \
+    X(CHILD_FAILED, "CHILD-FAILED", ERROR,                                                          \
+      "A child could not be started; the line says when the next try is.", "See the error.")        \
+    X(CHILDREN_GIVEN_UP, "CHILDREN-GIVEN-UP", ERROR,                                                \
+      "Five starts of children failed within a minute: the queue stands still.",                    \
+      "Repair the handler, then reload (SIGHUP).")                                                  \
+    X(CHILD_RECYCLED, "CHILD-RECYCLED", DEBUG,                                                      \
+      "A child was replaced: recycle_messages or recycle_rss.", "None.")                            \
+    X(CHILD_OUTPUT, "CHILD-OUTPUT", INFO,                                                           \
+      "A line that a handler in a child wrote to standard output or error.", "None.")
 
 enum fw_event {
 #define FW_EVENT_ENUM(name, id, level, meaning, remedy) FW_EVENT_##name,

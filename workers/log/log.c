@@ -39,6 +39,8 @@ static struct {
     atomic_bool line_open; /* the last write ended inside a line */
     atomic_uint_fast64_t lost;
     pthread_mutex_t lock;
+    fw_log_sink *sink; /* NULL: standard error */
+    void *sink_user;
 
     struct {
         struct fw_fold fold;
@@ -186,6 +188,12 @@ static void write_due(int64_t now, int64_t wall_ms)
     }
 }
 
+void fw_log_to(fw_log_sink *sink, void *user)
+{
+    logger.sink = sink;
+    logger.sink_user = user;
+}
+
 void fw_log_flush(void)
 {
     write_due(INT64_MAX, fila_wall_ms());
@@ -242,6 +250,10 @@ void fw_log(
     /* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): the analyzer loses va_start's effect */
     int len = vsnprintf(text, sizeof text, format, args);
     va_end(args);
+    if (logger.sink) {
+        logger.sink(logger.sink_user, event, fields, count, len < 0 ? "" : text);
+        return;
+    }
     size_t kept = len < 0 ? 0 : (size_t)len < sizeof text ? (size_t)len : sizeof text - 1;
     struct fw_log_line line = {fila_wall_ms(), event, {text, kept}, len > 0 && kept < (size_t)len,
                                fields,         count};

@@ -110,6 +110,16 @@ int fw_log_wait_ms(void);
  * call is under way then. */
 void fw_log_on_wait(void (*wake)(void *user), void *user);
 
+/* From here on lines go to `sink` instead of standard error, unfolded, fields and all; on the
+ * thread that logs. For a process that logs by way of another one. Before other threads log. */
+typedef void fw_log_sink(
+    void *user,
+    enum fw_event event,
+    const struct fw_field *fields,
+    size_t count,
+    const char *text);
+void fw_log_to(fw_log_sink *sink, void *user);
+
 const char *fw_event_id(enum fw_event event); /* "STREAM-OPEN" */
 enum fw_log_level fw_event_level(enum fw_event event);
 const char *fw_event_meaning(enum fw_event event); /* one sentence */

@@ -440,6 +440,37 @@ fila_status fw_plugin_open(const char *name, struct fw_plugin_file **ret_file, f
     return status ? status : load(path, &identity, &head, ret_file, reterr);
 }
 
+fila_status fw_plugin_inspect(const char *name, char *ret_path, fila_error *reterr)
+{
+    struct fw_descriptor_head head;
+    struct identity identity;
+    fila_status status = find(name, ret_path, reterr);
+    status = status ? status : check_folder(ret_path, reterr);
+    return status ? status : inspect(ret_path, &head, &identity, reterr);
+}
+
+fila_status fw_plugin_open_descriptor(
+    int fd,
+    const char *path,
+    struct fw_plugin_file **ret_file,
+    fila_error *reterr)
+{
+    char name[32];
+    struct fw_descriptor_head head;
+    struct identity identity;
+    (void)snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
+    fila_status status = inspect(name, &head, &identity, reterr);
+    status = status ? status : load(name, &identity, &head, ret_file, reterr);
+    if (!status) {
+        char *known = strdup(path);
+        if (known) {
+            free((*ret_file)->path);
+            (*ret_file)->path = known;
+        }
+    }
+    return status;
+}
+
 fila_status fw_plugin_adopt(
     const fila_plugin *descriptor,
     struct fw_plugin_file **ret_file,

@@ -43,6 +43,18 @@ struct fw_plugin {
 FILA_NODISCARD fila_status
 fw_plugin_open(const char *name, struct fw_plugin_file **ret_file, fila_error *reterr);
 
+/* As fw_plugin_open, but nothing is loaded and no code of the file runs: whether it may be used,
+ * and its path (PATH_MAX bytes). */
+FILA_NODISCARD fila_status fw_plugin_inspect(const char *name, char *ret_path, fila_error *reterr);
+
+/* As fw_plugin_open of the file that descriptor `fd` has open, which may have been replaced or
+ * deleted since; `path` is where it was. `fd` stays the caller's. */
+FILA_NODISCARD fila_status fw_plugin_open_descriptor(
+    int fd,
+    const char *path,
+    struct fw_plugin_file **ret_file,
+    fila_error *reterr);
+
 /* The same of a descriptor in this program (tests, handlers that are compiled in); it outlives the
  * file. */
 FILA_NODISCARD fila_status fw_plugin_adopt(

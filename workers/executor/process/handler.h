@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: AGPL-3.0-or-later
+ *
+ * The child's side of isolation "process": `fila-worker __handler`, exec'ed by the worker. It loads
+ * the plugin, makes one instance, and hands it one message after the other, as the packets that it
+ * gets say (packet.h). One thread; a plugin may start others.
+ *
+ * Descriptors as it starts: 0 is /dev/null, 1 and 2 a pipe to the worker, and those below; nothing
+ * else. The socket and the cancel descriptor are moved out of the way of plugins that close what
+ * they think is theirs.
+ *
+ * What is shared by main.c, services.c and crash.c is in struct fw_handler.
+ */
+#ifndef FW_PROCESS_HANDLER_H
+#define FW_PROCESS_HANDLER_H
+
+#include "area.h"
+#include "executor/run.h"
+#include "packet.h"
+
+/* As exec'ed. */
+enum {
+    FW_HANDLER_SOCKET = 3,
+    FW_HANDLER_CANCEL = 4, /* eventfd, written by the worker */
+    FW_HANDLER_AREA = 5,
+    FW_HANDLER_PLUGIN = 6 /* the plugin's file */
+};
+
+struct fw_handler {
+    int socket;
+    int cancel_fd;
+    struct fw_area area;
+    struct fw_instance instance;
+    struct fw_plugin *plugin;
+    struct fw_runs runs;
+    struct fw_run *run;
+    struct fw_done_list done;
+    struct fw_job job;
+    _Atomic uint64_t current; /* the id of the run that is under way; 0 = none */
+    struct fw_header_list headers;
+    pid_t pid;
+};
+
+/* The verb. argv[1] is the worker's process id. Returns an exit status, if at all. */
+int fw_handler_main(int argc, char **argv);
+
+/* main.c. Sends one packet; ends the process when the worker is gone, or when this is a fork of it.
+ * Thread: any. */
+void fw_handler_send(struct fw_handler *handler, const struct fw_packet *packet);
+
+/* services.c. Those of run.h, less what the worker does: cancelling. */
+void fw_handler_services(struct fw_handler *handler, fila_services *services);
+/* services.c. Sends what this process logs to the worker. */
+void fw_handler_log(struct fw_handler *handler);
+
+/* crash.c. From now on a crash of this process is told to the worker. */
+void fw_handler_crashes(struct fw_handler *handler);
+
+#endif

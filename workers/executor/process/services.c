@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: AGPL-3.0-or-later */
+#include "base/clock.h"
+#include "handler.h"
+#include "log/log.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* services->host is the instance, which is inside the handler. */
+static struct fw_handler *handler_of(const fila_services *services)
+{
+    struct fw_instance *instance = services->host;
+    return (struct fw_handler *)((char *)instance - offsetof(struct fw_handler, instance));
+}
+
+/* fw_run_of(delivery)->runs is inside the handler, too. */
+static struct fw_handler *handler_of_delivery(const fila_delivery *delivery)
+{
+    struct fw_runs *runs = fw_run_of(delivery)->runs;
+    return (struct fw_handler *)((char *)runs - offsetof(struct fw_handler, runs));
+}
+
+/* One message at a time: a delivery that is not over is the current run's. */
+static int service_cancelled(const fila_delivery *delivery)
+{
+    struct fw_handler *handler = handler_of_delivery(delivery);
+    uint64_t id = atomic_load_explicit(&handler->current, memory_order_relaxed);
+    uint64_t cancelled =
+        atomic_load_explicit(&handler->area.control->cancelled, memory_order_relaxed);
+    return (id && cancelled == id) ||
+           fila_now() >= atomic_load_explicit(&fw_run_of(delivery)->deadline, memory_order_relaxed);
+}
+
+static int service_cancel_fd(const fila_delivery *delivery)
+{
+    struct fw_handler *handler = handler_of_delivery(delivery);
+    uint64_t count;
+    (void)!read(handler->cancel_fd, &count, sizeof count); /* it does not block */
+    if (service_cancelled(delivery)) {
+        (void)!write(handler->cancel_fd, &(uint64_t){1}, sizeof(uint64_t));
+    }
+    return handler->cancel_fd;
+}
+
+void fw_handler_services(struct fw_handler *handler, fila_services *services)
+{
+    (void)handler_of(services);
+    (void)handler;
+    fw_run_services(services);
+    services->cancelled = service_cancelled;
+    services->cancel_fd = service_cancel_fd;
+}
+
+/* ---- The log ---- */
+
+/* What the worker knows by itself. */
+static bool is_known(const char *name)
+{
+    return !strcmp(name, "queue") || !strcmp(name, "handler") || !strcmp(name, "message_id") ||
+           !strcmp(name, "attempt");
+}
+
+static void send_line(
+    void *user,
+    enum fw_event event,
+    const struct fw_field *fields,
+    size_t count,
+    const char *text)
+{
+    char line[8192];
+    int len = snprintf(line, sizeof line, "%s", text);
+    for (size_t i = 0; i < count && len > 0 && (size_t)len < sizeof line; i++) {
+        const struct fw_field *field = &fields[i];
+        size_t room = sizeof line - (size_t)len;
+        if (is_known(field->name) || field->kind == FW_FIELD_REAL) {
+            continue;
+        }
+        len += field->kind == FW_FIELD_INT
+                   ? snprintf(line + len, room, " %s=%" PRId64, field->name, field->integer)
+                   : snprintf(
+                         line + len, room, " %s=%.*s", field->name, (int)field->text.len,
+                         field->text.data);
+    }
+    struct fw_packet packet = {.type = FW_PACKET_LOG};
+    packet.log.event = (uint32_t)event;
+    packet.log.text = fila_view_of(line);
+    fw_handler_send(user, &packet);
+}
+
+void fw_handler_log(struct fw_handler *handler)
+{
+    fw_log_to(send_line, handler);
+}
