@@ -132,6 +132,11 @@ static fila_status read_options(
         return fila_fail(
             reterr, FILA_INVALID_ARGUMENT, "command_capacity is 0: must be at least 1");
     }
+    if (ret_options->script_timeout_ms == 0 || ret_options->script_failures == 0) {
+        return fila_fail(
+            reterr, FILA_INVALID_ARGUMENT, "%s is 0: must be at least 1",
+            ret_options->script_timeout_ms ? "script_failures" : "script_timeout_ms");
+    }
     return FILA_OK;
 }
 
@@ -172,21 +177,68 @@ bool fb_start_thread(pthread_t *ret_thread, void *(*run)(void *), void *arg, con
     return started;
 }
 
+/* What a script's fila.get sees. Lock held: scripts run inside commands. */
+static fila_view get_for_script(void *user, fila_view key)
+{
+    const fila_broker *broker = user;
+    return fq_peek_config(broker->engine, key);
+}
+
+static void tell_script_failure(void *user, const fila_script_failure *failure)
+{
+    const fila_broker *broker = user;
+    if (broker->on_script_failure) {
+        broker->on_script_failure(broker->user, failure);
+    }
+}
+
+static struct fb_lua *make_lua(fila_broker *broker, const fila_broker_options *options)
+{
+    struct fb_lua_options lua = {
+        .timeout_ms = options->script_timeout_ms,
+        .memory_limit = options->script_memory,
+        .breaker_failures = options->script_failures,
+        .breaker_cooldown = (int64_t)options->script_cooldown_ms * FILA_MS,
+        .user = broker,
+        .now = fila_now,
+        .get = get_for_script,
+        .failed = tell_script_failure,
+    };
+    broker->on_script_failure = options->on_script_failure;
+    broker->user = options->user;
+    return fb_lua_new(&lua);
+}
+
+/* The engine is made of `ret_config` also when it is made again from its file. */
+static bool make_engine(
+    fila_broker *broker,
+    const fila_broker_options *options,
+    struct fq_config *ret_config)
+{
+    ret_config->quantum = options->quantum;
+    ret_config->idle_timeout = (int64_t)options->idle_timeout_ms * FILA_MS;
+    ret_config->seed = fb_make_seed(options->seed);
+    broker->lua = make_lua(broker, options);
+    if (!broker->lua) {
+        return false;
+    }
+    fb_lua_hooks(broker->lua, &ret_config->hooks);
+    broker->engine = fq_new(ret_config, fila_now());
+    return broker->engine != NULL;
+}
+
 /* A broker without threads yet, and with nothing in it; NULL without memory. */
 static fila_broker *make(const fila_broker_options *options, struct fq_config *ret_config)
 {
     fila_broker *broker = calloc(1, sizeof *broker);
-    ret_config->quantum = options->quantum;
-    ret_config->idle_timeout = (int64_t)options->idle_timeout_ms * FILA_MS;
-    ret_config->seed = fb_make_seed(options->seed);
     if (!broker) {
         return NULL;
     }
     broker->command_capacity = options->command_capacity;
     broker->alarm = FILA_NEVER;
-    broker->engine = fq_new(ret_config, fila_now());
-    if (!broker->engine || !fb_init_cond(&broker->changed)) {
+    if (!make_engine(broker, options, ret_config) || !fb_init_cond(&broker->changed)) {
         fq_free(broker->engine);
+        fb_lua_free(broker->lua);
         free(broker);
         return NULL;
     }
@@ -199,6 +251,7 @@ static void unmake(fila_broker *broker)
     fb_faults_clear(broker);
     fb_commit_free(broker->commit);
     fq_free(broker->engine);
+    fb_lua_free(broker->lua);
     (void)pthread_cond_destroy(&broker->changed);
     (void)pthread_mutex_destroy(&broker->lock);
     free(broker);

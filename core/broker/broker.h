@@ -17,6 +17,7 @@
 #define FILA_BROKER_BROKER_H
 
 #include "base/clock.h"
+#include "broker/lua.h"
 #include "broker/queue.h"
 #include "broker/service.h"
 
@@ -65,6 +66,9 @@ struct fila_broker {
     pthread_cond_t changed; /* `alarm` is earlier now, or `closed` */
     pthread_t ticker;
     struct fq_engine *engine;
+    struct fb_lua *lua;
+    void (*on_script_failure)(void *user, const fila_script_failure *failure); /* or NULL */
+    void *user;
     struct fb_fault *faults;
     struct fb_parked *parked;
     struct fb_consumer *consumers;

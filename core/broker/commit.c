@@ -205,12 +205,35 @@ static void refuse_all(struct fb_commit *commit, struct held_answer *first, cons
 
 /* ---- The engine, made from the file ---- */
 
+/* A queue's scripts from their sources, for the engine that is being filled. */
+static fila_status compile(
+    void *user,
+    fila_view on_enqueue,
+    fila_view on_failure,
+    void **ret_scripts,
+    fila_error *reterr)
+{
+    const fila_broker *broker = user;
+    struct fb_scripts *scripts = NULL;
+    fila_status status = fb_lua_compile(broker->lua, on_enqueue, on_failure, &scripts, reterr);
+    if (status == FILA_OK) {
+        *ret_scripts = scripts;
+    }
+    return status;
+}
+
 static fila_status fill_engine(
     struct fb_commit *commit,
     struct fq_engine *engine,
     fila_error *reterr)
 {
-    struct fb_store_load load = {.engine = engine, .now = fila_now(), .to_wall = to_wall()};
+    struct fb_store_load load = {
+        .engine = engine,
+        .now = fila_now(),
+        .to_wall = to_wall(),
+        .user = commit->broker,
+        .compile = fb_lua_is_there() ? compile : NULL,
+    };
     fq_journal_start(engine);
     return fb_store_load(commit->store, &load, reterr);
 }

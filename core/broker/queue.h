@@ -67,8 +67,8 @@ enum fq_failure {
     FQ_FAILURE_DEAD_LETTER /* move to the queue's DLQ; a retry where that does not exist */
 };
 
-/* Called inside commands; they must not call the engine. Either may be NULL. `scripts` is what the
- * queue was created with. */
+/* Called inside commands; they must not call the engine, fq_peek_config apart. Either may be NULL.
+ * `scripts` is what the queue was created with. */
 struct fq_hooks {
     void *user;
     void (*on_enqueue)(
@@ -243,7 +243,15 @@ FILA_NODISCARD fila_status fq_get_stats(
 FILA_NODISCARD fila_status
 fq_list_queues(struct fq_engine *engine, int64_t now, fila_reply *ret_reply, void **ret_block);
 
-/* ---- For tests and simulators: look without touching (no commands) ---- */
+/* ---- Look without touching (no commands) ---- */
+
+/* Whether there is a queue of that name. */
+bool fq_exists(const struct fq_engine *engine, fila_view queue);
+
+/* As fq_get_config: for hooks, which may call nothing else. */
+fila_view fq_peek_config(const struct fq_engine *engine, fila_view key);
+
+/* For tests and simulators. */
 
 enum fq_state {
     FQ_GONE, /* acked, never there, or deleted with its queue */

@@ -69,14 +69,20 @@ cleanup:
     return status;
 }
 
+bool fq_exists(const struct fq_engine *engine, fila_view name)
+{
+    const struct fq_queue *queue = fq_queue_find(engine, name);
+    return queue && queue->exists;
+}
+
 fila_status fq_create_queue(
     struct fq_engine *engine,
     int64_t now,
     fila_view name,
     const struct fq_queue_options *options)
 {
-    const struct fq_queue *queue = fq_queue_find(engine, name);
-    fila_status status = queue && queue->exists ? FILA_QUEUE_EXISTS : create(engine, name, options);
+    fila_status status = fq_exists(engine, name) ? FILA_QUEUE_EXISTS
+                                                 : create(engine, name, options);
     fq_turn(engine, now);
     return status;
 }

@@ -251,11 +251,17 @@ fila_status fq_set_config(struct fq_engine *engine, int64_t now, fila_view key, 
     return status;
 }
 
-fila_view fq_get_config(struct fq_engine *engine, int64_t now, fila_view key)
+fila_view fq_peek_config(const struct fq_engine *engine, fila_view key)
 {
     const struct fq_setting *setting = setting_find(engine, key);
-    fq_turn(engine, now);
     return setting ? setting_value(setting) : fq_view(NULL, 0);
+}
+
+fila_view fq_get_config(struct fq_engine *engine, int64_t now, fila_view key)
+{
+    fila_view value = fq_peek_config(engine, key);
+    fq_turn(engine, now);
+    return value;
 }
 
 static int by_setting(const void *left, const void *right)

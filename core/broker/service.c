@@ -80,9 +80,12 @@ struct call {
     fila_reply reply;
     fila_error error;
     struct fq_message *message; /* ENQUEUE: made before the lock is taken */
+    struct fb_scripts *scripts; /* CREATE_QUEUE: the same; the queue's once it is created */
+    fila_status script_status;  /* whether they compile: told when all else is well */
     void *block;                /* what `reply` points into; freed after the answer */
     char id[FQ_ID_SIZE];
-    char value[CONFIG_VALUE_MAX]; /* last: not cleared for each call */
+    char value[CONFIG_VALUE_MAX]; /* not cleared for each call, nor what follows */
+    fila_error script_error;
 };
 
 /* What the engine said, in words (contract A2: often just a name). */
@@ -169,12 +172,9 @@ static fila_status check_create(struct call *call)
     if (visibility != 0 && visibility < VISIBILITY_MIN_MS) {
         return malformed(&call->error, "visibility_timeout_ms must be 0 or at least 1000");
     }
-    if (request->as.create_queue.on_enqueue_script.len ||
-        request->as.create_queue.on_failure_script.len) {
-        return fb_refuse(
-            &call->error, FILA_UNIMPLEMENTED,
-            fila_view_of("this embedded broker was built without queue scripts"));
-    }
+    call->script_status = fb_lua_compile(
+        call->broker->lua, request->as.create_queue.on_enqueue_script,
+        request->as.create_queue.on_failure_script, &call->scripts, &call->script_error);
     return FILA_OK;
 }
 
@@ -184,9 +184,22 @@ static fila_status run_create(struct call *call, int64_t now)
     uint64_t ms = call->request->as.create_queue.visibility_timeout_ms;
     uint64_t most = (uint64_t)(INT64_MAX / FILA_MS);
     struct fq_queue_options options = {
-        .visibility_timeout = (int64_t)(ms < most ? ms : most) * FILA_MS};
-    call->reply.as.create_queue.queue_id = name;
-    return outcome(call, fq_create_queue(call->broker->engine, now, name, &options), name);
+        .visibility_timeout = (int64_t)(ms < most ? ms : most) * FILA_MS,
+        .scripts = call->scripts,
+        .on_enqueue = call->request->as.create_queue.on_enqueue_script,
+        .on_failure = call->request->as.create_queue.on_failure_script,
+    };
+    fila_status status;
+    if (call->script_status != FILA_OK && !fq_exists(call->broker->engine, name)) {
+        fila_view text = fila_view_of(call->script_error.text);
+        return fb_refuse(&call->error, call->script_status, text);
+    }
+    status = fq_create_queue(call->broker->engine, now, name, &options);
+    if (status == FILA_OK) {
+        call->scripts = NULL;
+        call->reply.as.create_queue.queue_id = name;
+    }
+    return outcome(call, status, name);
 }
 
 static fila_status check_queue_call(struct call *call)
@@ -487,5 +500,6 @@ void fb_call(fila_broker *broker, const fila_request *request, fb_reply_fn on_re
         on_reply(user, call.status == FILA_OK ? &call.reply : NULL, &call.error);
     }
     fq_message_unref(call.message);
+    fb_scripts_free(call.scripts);
     free(call.block);
 }

@@ -173,7 +173,7 @@ static void administer(struct state *s)
 /* The commands; true if they all worked, in which case some allocation was not reached. */
 static void play(struct state *s)
 {
-    struct fq_queue_options options = {FILA_S, NULL};
+    struct fq_queue_options options = {.visibility_timeout = FILA_S};
     fila_status status;
     do { /* without its queue there is nothing to see */
         status = fq_create_queue(s->engine, s->now, fila_view_of("q"), &options);

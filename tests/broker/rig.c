@@ -100,7 +100,7 @@ static void check(struct rig *rig)
 
 void rig_create(struct rig *rig, const char *queue, int64_t vt_ms)
 {
-    struct fq_queue_options options = {vt_ms * FILA_MS, rig};
+    struct fq_queue_options options = {.visibility_timeout = vt_ms * FILA_MS, .scripts = rig};
     cr_assert(
         eq(int, fq_create_queue(rig->engine, rig->now, fila_view_of(queue), &options), FILA_OK));
     check(rig);

@@ -110,7 +110,7 @@ Test(B4, leases_last_the_queues_visibility_timeout)
 Test(B4, the_longest_timeout_does_not_overflow)
 {
     struct rig *rig = rig_open();
-    struct fq_queue_options options = {INT64_MAX, NULL};
+    struct fq_queue_options options = {.visibility_timeout = INT64_MAX, .scripts = NULL};
     cr_assert(
         eq(int, fq_create_queue(rig->engine, rig->now, fila_view_of("q"), &options), FILA_OK));
     rig_put(rig, "q", 'a');

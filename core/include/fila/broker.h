@@ -16,11 +16,19 @@
  * It differs on purpose in this:
  * - In a file, an answer waits for the disk (`sync`), and an error of the disk is answered with 13;
  *   after it every call is, until the file can be written again, and then all is as the file says:
- * a delivery that was leased but not yet read then comes at the end of its lease. Streams stay
- * open.
+ *   a delivery that was leased but not yet read then comes at the end of its lease. Streams stay
+ *   open.
  * - A queue name over 65,535 bytes is refused (3); it stops a server (contract A7).
- * - Queue scripts are refused (12), and so are the calls for API keys and ACLs, as by servers that
- *   do not have them yet. There is no cluster.
+ * - Calls for API keys and ACLs are refused (12), as by servers that do not have them yet. There is
+ *   no cluster.
+ * - Queue scripts (Lua 5.4) have a state for each queue, where a server has one for all: globals
+ *   are not shared between queues. They stay as long as the queue, but a run that met a limit loses
+ *   them. A script that met a limit is over, where a server lets pcall catch it. Library functions
+ *   are charged for long work, which a server lets run on. There is no string.dump and no __gc,
+ *   collectgarbage only counts, and print and warn write nothing. A script as bytecode is refused
+ *   (3). A fairness key of over 65,535 bytes, which stops a server, and throttle keys of over 1 MiB
+ *   count as a failed run. A queue that could not be created leaves none of its scripts behind
+ *   (contract C). In a build without Lua, scripts are refused (12).
  * - Of the text of an error 255 bytes are kept.
  */
 #ifndef FILA_BROKER_H
@@ -42,6 +50,15 @@ typedef enum fila_sync {
                            moments may be lost (as with a Fila server, contract B3) */
 } fila_sync;
 
+/* A run of a queue script that failed, which the queue's message met as if there were no script. */
+typedef struct fila_script_failure {
+    size_t size; /* sizeof(fila_script_failure) */
+    fila_view queue;
+    const char *hook; /* "on_enqueue", "on_failure" */
+    const char *text; /* what Lua said, or which limit it met */
+    bool bypassed; /* it was one too many: for script_cooldown_ms the queue goes without scripts */
+} fila_script_failure;
+
 typedef struct fila_broker_options {
     size_t size; /* sizeof(fila_broker_options), set by the macro */
     const char
@@ -55,11 +72,21 @@ typedef struct fila_broker_options {
     const char *path; /* the file that keeps everything (SQLite; FILE-wal beside it belongs to it);
                          made if it does not exist; NULL = in memory. No two brokers at once. */
     fila_sync sync;   /* with a path */
+    /* Queue scripts (contract E: lua.*). */
+    uint32_t script_timeout_ms;  /* of one run, at 10,000 instructions a millisecond: 10 */
+    uint32_t script_memory;      /* bytes: 1 MiB */
+    uint32_t script_failures;    /* in a row, until a queue's scripts are bypassed: 3 */
+    uint32_t script_cooldown_ms; /* how long they are: 10,000 */
+    /* Called for each failed run, on any thread, with the broker's lock held: it must not call the
+     * broker. NULL = nobody is told. */
+    void (*on_script_failure)(void *user, const fila_script_failure *failure);
+    void *user;
 } fila_broker_options;
 
-#define FILA_BROKER_OPTIONS_INIT                                               \
-    {                                                                          \
-        sizeof(fila_broker_options), 0, 1000, 100, 10000, 0, 0, FILA_SYNC_FULL \
+#define FILA_BROKER_OPTIONS_INIT                                                                \
+    {                                                                                           \
+        sizeof(fila_broker_options), 0, 1000, 100, 10000, 0, 0, FILA_SYNC_FULL, 10, 1048576, 3, \
+            10000, 0, 0                                                                         \
     }
 
 /* Starts a broker. Errors: FILA_INVALID_ARGUMENT (option), FILA_BROKER_UNAVAILABLE (cannot listen:
