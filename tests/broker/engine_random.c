@@ -250,7 +250,7 @@ static void step_queue(struct model *m)
         require(m, fq_delete_queue(m->engine, m->now, view(NAME[queue])) == FILA_OK, "delete");
         return;
     }
-    struct fq_queue_options options = {(1 + (int64_t)pick(m, 3)) * FILA_S, NULL};
+    struct fq_queue_options options = {.visibility_timeout = (1 + (int64_t)pick(m, 3)) * FILA_S};
     fila_status status = fq_create_queue(m->engine, m->now, view(NAME[queue]), &options);
     require(m, status == (m->exists[queue] ? FILA_QUEUE_EXISTS : FILA_OK), "create by existence");
     m->exists[queue] = true;
