@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "queue_status.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -19,8 +20,17 @@ enum mail_kind {
     MAIL_ADD,
     MAIL_DRAIN,
     MAIL_PAUSE,
-    MAIL_LIMIT,
-    MAIL_RECONFIGURE
+    MAIL_RECONFIGURE,
+    MAIL_LOOK
+};
+
+/* A question for a snapshot. Its memory is the asker's, or the I/O thread's once it was given up.
+ */
+struct look {
+    unsigned what;
+    struct fw_snapshot *snapshot;
+    bool answered;
+    bool given_up;
 };
 
 struct mail {
@@ -29,8 +39,8 @@ struct mail {
     struct fw_queue *queue;
     const struct fw_queue_config *config;
     int64_t deadline;
-    uint32_t limit;
     bool on;
+    struct look *look;
 };
 
 struct fw_io {
@@ -43,6 +53,7 @@ struct fw_io {
     struct fw_turn turn;
     struct fw_queue *queues;
     fila_endpoints *endpoints; /* of the config's list; which one is in use is client.url */
+    struct fw_gone *gone;      /* counters of those that went */
     bool stopping;
     bool paused;     /* holds for queues added later too */
     bool fail_over;  /* the broker in use has failed: see whether another is better */
@@ -56,7 +67,8 @@ struct fw_io {
         uint64_t syncs_asked;
         uint64_t syncs_done;
         pthread_cond_t synced;
-        const char *url; /* of the broker in use; the config's, so it stays */
+        pthread_cond_t looked; /* by CLOCK_MONOTONIC */
+        const char *url;       /* of the broker in use; the config's, so it stays */
         bool stop;
         bool ended;
     } locked;
@@ -74,15 +86,11 @@ static void wake(void *user)
     (void)pthread_mutex_unlock(&io->locked.lock);
 }
 
-static void post(struct fw_io *io, const struct mail *content)
+static bool deliver(struct fw_io *io, const struct mail *content)
 {
     struct mail *m = malloc(sizeof *m);
-    if (!m) { /* the supervisor's few mails are all that matters: there is nothing better to do than
-                 to say so */
-        fila_error error = FILA_ERROR_INIT;
-        (void)fila_fail(&error, FILA_NO_MEMORY, "no memory for an order to the I/O thread");
-        io->events->failed(io->user, &error);
-        return;
+    if (!m) {
+        return false;
     }
     *m = *content;
     m->next = NULL;
@@ -93,6 +101,17 @@ static void post(struct fw_io *io, const struct mail *content)
         fila_transport_wake(io->locked.transport);
     }
     (void)pthread_mutex_unlock(&io->locked.lock);
+    return true;
+}
+
+static void post(struct fw_io *io, const struct mail *content)
+{
+    if (!deliver(io, content)) { /* the supervisor's few mails are all that matters: there is
+                 nothing better to do than to say so */
+        fila_error error = FILA_ERROR_INIT;
+        (void)fila_fail(&error, FILA_NO_MEMORY, "no memory for an order to the I/O thread");
+        io->events->failed(io->user, &error);
+    }
 }
 
 /* *ret_asked: the sync to confirm when the mail was obeyed, 0 = none. */
@@ -123,11 +142,6 @@ void fw_io_pause(struct fw_io *io, bool on)
     post(io, &(struct mail){.kind = MAIL_PAUSE, .on = on});
 }
 
-void fw_io_limit(struct fw_io *io, uint32_t max_running)
-{
-    post(io, &(struct mail){.kind = MAIL_LIMIT, .limit = max_running});
-}
-
 void fw_io_reconfigure(
     struct fw_io *io,
     struct fw_queue *queue,
@@ -149,7 +163,62 @@ void fw_io_sync(struct fw_io *io)
     (void)pthread_mutex_unlock(&io->locked.lock);
 }
 
+static void free_look(struct look *look)
+{
+    fw_snapshot_free(look->snapshot);
+    free(look);
+}
+
+struct fw_snapshot *fw_io_look(struct fw_io *io, unsigned what, int64_t patience)
+{
+    struct look *look = calloc(1, sizeof *look);
+    struct timespec until;
+    if (!look) {
+        return NULL;
+    }
+    look->what = what;
+    (void)clock_gettime(CLOCK_MONOTONIC, &until);
+    int64_t end = (int64_t)until.tv_sec * FILA_S + until.tv_nsec + patience;
+    until = (struct timespec){.tv_sec = end / FILA_S, .tv_nsec = end % FILA_S};
+    if (!deliver(io, &(struct mail){.kind = MAIL_LOOK, .look = look})) {
+        free(look);
+        return NULL;
+    }
+    (void)pthread_mutex_lock(&io->locked.lock);
+    int error = 0;
+    while (!look->answered && !io->locked.ended && error == 0) {
+        error = pthread_cond_timedwait(&io->locked.looked, &io->locked.lock, &until);
+    }
+    struct fw_snapshot *snapshot = look->snapshot;
+    bool answered = look->answered;
+    look->given_up = !answered;
+    look->snapshot = answered ? NULL : snapshot;
+    (void)pthread_mutex_unlock(&io->locked.lock);
+    if (answered) {
+        free(look);
+    }
+    return answered ? snapshot : NULL;
+}
+
 /* ---- Mail, I/O thread ---- */
+
+static void answer(struct fw_io *io, struct look *look)
+{
+    struct fw_snapshot *snapshot =
+        fw_queues_describe(io->queues, io->gone, look->what, io->turn.now);
+    if (snapshot) {
+        snapshot->broker = fw_snapshot_text(snapshot, fila_view_of(io->client.url), 256);
+    }
+    (void)pthread_mutex_lock(&io->locked.lock);
+    look->snapshot = snapshot;
+    look->answered = true;
+    bool given_up = look->given_up;
+    (void)pthread_cond_broadcast(&io->locked.looked);
+    (void)pthread_mutex_unlock(&io->locked.lock);
+    if (given_up) {
+        free_look(look);
+    }
+}
 
 static const struct fw_queue_events QUEUE_EVENTS;
 
@@ -199,11 +268,11 @@ static void obey(struct fw_io *io, const struct mail *m)
     case MAIL_PAUSE:
         pause_all(io, m->on);
         break;
-    case MAIL_LIMIT:
-        fw_shared_limit(io->turn.shared, m->limit);
-        break;
     case MAIL_RECONFIGURE:
         fw_queue_reconfigure(m->queue, m->config);
+        break;
+    case MAIL_LOOK:
+        answer(io, m->look);
         break;
     }
 }
@@ -303,6 +372,7 @@ static void drained(void *user, struct fw_queue *queue)
         at = fw_queue_link(*at);
     }
     *at = *fw_queue_link(queue);
+    fw_gone_add(&io->gone, queue);
     io->events->drained(io->user, queue);
 }
 
@@ -323,9 +393,6 @@ static void begin_turn(struct fw_io *io)
 static void end_turn(struct fw_io *io)
 {
     struct fila_transport *t = io->turn.transport;
-    if (io->turn.journal) {
-        fw_journal_commit(io->turn.journal);
-    }
     if (io->turn.settles) {
         t->ops->settle(t, io->turn.settles);
     }
@@ -456,6 +523,7 @@ static void *io_main(void *arg)
     (void)pthread_mutex_lock(&io->locked.lock);
     io->locked.ended = true;
     (void)pthread_cond_broadcast(&io->locked.synced);
+    (void)pthread_cond_broadcast(&io->locked.looked);
     (void)pthread_mutex_unlock(&io->locked.lock);
     return NULL;
 }
@@ -478,6 +546,15 @@ static void client_options(struct fw_io *io, const struct fw_io_options *options
     }
 }
 
+static void init_looked(struct fw_io *io)
+{
+    pthread_condattr_t attributes;
+    (void)pthread_condattr_init(&attributes);
+    (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(&io->locked.looked, &attributes);
+    (void)pthread_condattr_destroy(&attributes);
+}
+
 fila_status fw_io_start(
     const struct fw_io_options *options,
     struct fw_io **ret_io,
@@ -495,18 +572,9 @@ fila_status fw_io_start(
     io->locked.mail_end = &io->locked.mail;
     (void)pthread_mutex_init(&io->locked.lock, NULL);
     (void)pthread_cond_init(&io->locked.synced, NULL);
+    init_looked(io);
     client_options(io, options);
-    if (options->state) {
-        io->turn.journal = options->state->journal;
-        io->turn.crash = options->state->crash;
-    }
-    io->turn.shared = fw_shared_new(options->config->max_running);
-    fila_status status = FILA_OK;
-    if (!io->turn.shared) {
-        status = fila_fail(reterr, FILA_NO_MEMORY, "no memory for the I/O thread");
-        goto failed;
-    }
-    status = fila_endpoints_new(
+    fila_status status = fila_endpoints_new(
         io->config->brokers, io->config->broker_count, FIRST_REST_MS, LONGEST_REST_MS, 0,
         &io->endpoints, reterr);
     status = status ? status : fila_transport_open(&io->client, &io->turn.transport, reterr);
@@ -528,9 +596,9 @@ failed:
         io->turn.transport->ops->free(io->turn.transport);
     }
     fila_endpoints_free(io->endpoints);
+    (void)pthread_cond_destroy(&io->locked.looked);
     (void)pthread_cond_destroy(&io->locked.synced);
     (void)pthread_mutex_destroy(&io->locked.lock);
-    fw_shared_free(io->turn.shared);
     free(io);
     return status;
 }
@@ -549,19 +617,18 @@ void fw_io_stop(struct fw_io *io)
     (void)pthread_join(io->thread, NULL);
     for (struct mail *m = io->locked.mail; m;) {
         struct mail *next = m->next;
+        if (m->kind == MAIL_LOOK) { /* nobody asks any more */
+            free_look(m->look);
+        }
         free(m);
         m = next;
     }
     fila_endpoints_free(io->endpoints);
+    fw_gone_free(io->gone);
+    (void)pthread_cond_destroy(&io->locked.looked);
     (void)pthread_cond_destroy(&io->locked.synced);
     (void)pthread_mutex_destroy(&io->locked.lock);
-    fw_shared_free(io->turn.shared);
     free(io);
-}
-
-struct fw_journal *fw_io_journal(struct fw_io *io)
-{
-    return io->turn.journal;
 }
 
 struct fw_done_list *fw_io_done_list(struct fw_io *io)

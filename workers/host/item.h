@@ -32,8 +32,11 @@ struct fw_item {
     struct fw_sending *sending; /* publish.c: what the handler published, under way */
     int64_t settle_sent;
     int64_t publish_sent;
-    int64_t ran_ns;     /* of the last run */
-    uint32_t crash_run; /* its slot in the crash record while it runs, 0 = none */
+    int64_t read_at;
+    int64_t run_at;    /* when the last run was asked for; 0 = none was */
+    int64_t lease_end; /* earliest, as of then */
+    int64_t ran_ns;    /* of the last run */
+    bool first_run;
     unsigned used_by;
 };
 

@@ -6,12 +6,13 @@
 #include "queue.h"
 
 #include "base/clock.h"
+#include "plugin/loader.h"
 #include "publish.h"
 #include "queue_internal.h"
+#include "status/build_id.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
-#include <string.h>
 
 /* ---- Items ---- */
 
@@ -24,6 +25,17 @@ void fw_queue_release(struct fw_queue *q, struct fw_item *item, unsigned user)
 }
 
 /* ---- Streams ---- */
+
+/* What an open stream ends of the queue's troubles. */
+static void note_recovery(struct fw_queue *q)
+{
+    if (fw_delivery_stats(q->engine).streams_up >= q->stream_count) {
+        q->record.down_since = 0;
+    }
+    if (fw_delivery_look(q->engine).visibility_timeout >= q->config->visibility_timeout) {
+        q->record.vt_short_since = 0;
+    }
+}
 
 static void on_opened(void *user, int64_t now)
 {
@@ -46,6 +58,7 @@ static void on_opened(void *user, int64_t now)
         fila_endpoints_worked(q->endpoints, slot->url[0] ? slot->url : q->broker);
     }
     fw_delivery_stream_open(q->engine, fw_queue_clock(q, now), slot->index, &pipe);
+    note_recovery(q);
     FW_LOG(
         FW_EVENT_STREAM_OPEN, "the stream is open", fw_str("queue", q->config->queue),
         fw_str("broker", slot->url[0] ? slot->url : q->broker), fw_int("stream", slot->index),
@@ -102,6 +115,7 @@ static void on_message(void *user, fila_message *message, const struct fila_read
     q->watch.news = true;
     item->message = message;
     item->used_by = FW_ITEM_HELD;
+    fw_record_read(&q->record, item, read->read_at);
     fila_view id = fila_message_id(message);
     fila_view name = fila_message_queue(message);
     struct fw_arrival arrival = {
@@ -221,13 +235,14 @@ static bool is_failure(const struct fw_queue *q, const struct fw_job *job)
 }
 
 /* A failed try, for the log. */
-static void log_failure(const struct fw_queue *q, const struct fw_item *item)
+static void log_failure(struct fw_queue *q, const struct fw_item *item)
 {
     const struct fw_job *job = &item->job;
     bool timeout = job->verdict.cause == FW_CAUSE_TIMEOUT;
+    enum fw_event event = timeout ? FW_EVENT_HANDLER_TIMEOUT : FW_EVENT_MESSAGE_FAILED;
+    fw_record_failure(&q->record, event, item, job->verdict.cause);
     FW_LOG(
-        timeout ? FW_EVENT_HANDLER_TIMEOUT : FW_EVENT_MESSAGE_FAILED,
-        timeout ? "the handler ran over its deadline" : "a try failed",
+        event, timeout ? "the handler ran over its deadline" : "a try failed",
         fw_str("queue", q->config->queue), fw_str("handler", q->config->handler_plugin),
         fw_text("message_id", fila_message_id(item->message)), fw_int("attempt", job->attempt),
         fw_str("cause", fw_cause_name(job->verdict.cause)),
@@ -238,6 +253,7 @@ static void log_failure(const struct fw_queue *q, const struct fw_item *item)
 void fw_queue_verdict(struct fw_queue *q, struct fw_item *item)
 {
     const struct fw_job *job = &item->job;
+    fw_record_result(&q->record, item);
     if (item->used_by & FW_ITEM_HELD) {
         if (is_failure(q, job)) {
             log_failure(q, item);
@@ -253,10 +269,6 @@ void fw_queue_done(struct fw_job *job)
 {
     struct fw_item *item = fw_item_of_job(job);
     struct fw_queue *q = item->queue;
-    if (q->turn->crash) {
-        fw_crash_end(q->turn->crash, item->crash_run);
-        item->crash_run = 0;
-    }
     item->ran_ns = job->verdict.ended - job->verdict.started;
     if (!(item->used_by & FW_ITEM_HELD) || !fw_publish_start(q, item)) {
         fw_queue_verdict(q, item);
@@ -277,6 +289,7 @@ void fw_queue_on_settled(struct fila_settle *settle)
     int64_t took = now - item->settle_sent;
     fw_queue_call_ended(
         q, settle->result == FILA_SETTLE_OK ? FILA_OK : settle->error.code, item->settle_sent);
+    fw_record_settled(&q->record, settle, took);
     if (settle->result != FILA_SETTLE_OK && settle->result != FILA_SETTLE_GONE) {
         FW_LOG(
             FW_EVENT_SETTLE_ERROR,
@@ -324,6 +337,7 @@ void fw_queue_on_published(struct fila_publish *publish)
     struct fw_queue *q = item->queue;
     q->in_transport--;
     fw_queue_call_ended(q, publish->error.code, item->publish_sent);
+    fw_record_published(&q->record, &publish->error, fw_queue_clock(q, fila_now()));
     if (publish->error.code != FILA_OK) {
         FW_LOG(
             FW_EVENT_SETTLE_ERROR, "a dead-letter copy was not confirmed",
@@ -424,6 +438,10 @@ fila_status fw_queue_new(
     q->config = config;
     q->broker = options->broker;
     q->create = options->create;
+    q->plugin = options->plugin;
+    void *code = NULL;
+    memcpy(&code, &options->plugin->table.handle, sizeof code); /* POSIX: a function's address */
+    fw_build_id(code, q->build_id, sizeof q->build_id);
     q->done = options->done;
     q->streams = slots;
     q->stream_count = config->streams;
@@ -438,10 +456,6 @@ fila_status fw_queue_new(
         free(slots);
         free(q);
         return status;
-    }
-    if (options->journal) {
-        q->restored =
-            fw_journal_load(options->journal, fila_view_of(config->queue), &q->restored_count);
     }
     *ret_queue = q;
     return FILA_OK;
@@ -462,77 +476,9 @@ void fw_queue_free(struct fw_queue *q)
     fw_delivery_free(q->engine);
     fw_item_pool_fini(&q->items);
     fila_endpoints_free(q->endpoints);
-    free(q->restored);
+    fw_record_fini(&q->record);
     free(q->streams);
     free(q);
-}
-
-static struct fw_delivery_config engine_config(
-    const struct fw_queue *q,
-    const struct fw_queue_config *settings)
-{
-    struct fw_delivery_config config = fw_config_delivery(settings);
-    config.has_probe = fw_executor_has_probe(q->executor);
-    config.journal = q->turn->journal != NULL;
-    config.shared = q->turn->shared;
-    return config;
-}
-
-/* What the journal knows of this queue's messages. */
-static void restore(struct fw_queue *q)
-{
-    for (size_t i = 0; i < q->restored_count; i++) {
-        const struct fw_journal_entry *entry = &q->restored[i];
-        struct fw_restored restored = {
-            .queue = entry->queue.data,
-            .queue_len = entry->queue.len,
-            .id = entry->id.data,
-            .id_len = entry->id.len,
-            .tries = entry->tries,
-            .seen = entry->attempt_seen,
-            .not_before = entry->not_before,
-            .doomed = entry->doomed < FW_CAUSE_COUNT ? (enum fw_cause)entry->doomed : FW_CAUSE_NONE,
-            .done = entry->done > 0,
-            .done_as = entry->done > 0 && entry->done <= FW_OUTCOME_COUNT
-                           ? (enum fw_outcome)(entry->done - 1)
-                           : FW_ACKED,
-        };
-        fw_delivery_restore(q->engine, q->clock, &restored);
-    }
-    free(q->restored);
-    q->restored = NULL;
-    q->restored_count = 0;
-}
-
-static bool same_text(fila_view text, const char *other)
-{
-    return text.len == strlen(other) && memcmp(text.data, other, text.len) == 0;
-}
-
-/* What may have crashed the last process. */
-static void restore_suspects(struct fw_queue *q)
-{
-    struct fw_crash_suspect suspect;
-    uint32_t at = 0;
-    while (q->turn->crash && fw_crash_next(q->turn->crash, &at, &suspect)) {
-        if (!same_text(suspect.served, q->config->queue)) {
-            continue;
-        }
-        struct fw_restored message = {
-            .queue = suspect.queue.data,
-            .queue_len = suspect.queue.len,
-            .id = suspect.id.data,
-            .id_len = suspect.id.len,
-        };
-        fw_delivery_suspect(q->engine, q->clock, &message, suspect.crashes);
-        FW_LOG(
-            FW_EVENT_CRASH_SUSPECT,
-            suspect.crashes < FW_CRASHES_ENOUGH
-                ? "a message that ran when the last process ended: it runs alone"
-                : "a message that crashed the process twice: dead-lettered without running",
-            fw_str("queue", q->config->queue), fw_text("message_id", suspect.id),
-            fw_int("crashes", suspect.crashes));
-    }
 }
 
 fila_status fw_queue_start(
@@ -541,8 +487,9 @@ fila_status fw_queue_start(
     const struct fw_queue_events *events,
     void *user)
 {
+    struct fw_delivery_config config = fw_config_delivery(q->config);
+    config.has_probe = fw_executor_has_probe(q->executor);
     q->turn = turn;
-    struct fw_delivery_config config = engine_config(q, q->config);
     q->events = events;
     q->user = user;
     q->clock = turn->now;
@@ -550,8 +497,6 @@ fila_status fw_queue_start(
     if (!q->engine) {
         return FILA_NO_MEMORY;
     }
-    restore(q);
-    restore_suspects(q);
     q->watch.at = turn->now;
     return FILA_OK;
 }
@@ -584,7 +529,8 @@ void fw_queue_pause(struct fw_queue *q, bool on)
 
 void fw_queue_reconfigure(struct fw_queue *q, const struct fw_queue_config *config)
 {
-    struct fw_delivery_config engine = engine_config(q, config);
+    struct fw_delivery_config engine = fw_config_delivery(config);
+    engine.has_probe = fw_executor_has_probe(q->executor);
     q->config = config;
     fw_delivery_reconfigure(q->engine, fw_queue_clock(q, q->turn->now), &engine);
 }

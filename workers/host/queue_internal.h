@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "item.h"
 #include "queue.h"
+#include "record.h"
 
 struct fw_stream_slot {
     struct fw_queue *queue;
@@ -61,9 +62,10 @@ struct fw_queue {
     bool create;
     struct fw_delivery *engine;
     struct fw_executor *executor;
+    const struct fw_plugin *plugin;
+    char build_id[65]; /* of its file, in hex */
+    struct fw_record record;
     struct fw_item_pool items;
-    struct fw_journal_entry *restored; /* until the engine has them */
-    size_t restored_count;
     struct fw_stream_slot *streams;
     uint32_t stream_count;
     struct fw_turn *turn; /* of the I/O thread that has us */

@@ -113,6 +113,7 @@ static void missing(struct fw_queue *q)
 {
     bool known = q->watch.exists == FW_EXISTS_NO;
     q->watch.exists = FW_EXISTS_NO;
+    q->record.missing_since = known ? q->record.missing_since : q->turn->now;
     if (q->create || q->config->missing_queue == FW_MISSING_CREATE) {
         create(q);
         return;

@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "embedded.h"
 #include "host.h"
+#include "http/http.h"
 #include "precheck.h"
 #include "served.h"
 
@@ -25,17 +26,28 @@ enum {
 };
 
 #define REQUIRE_BROKER_WITHIN (10 * FILA_S)
-#define STUCK_GRACE                                                                               \
-    FILA_S                 /* how long a stop waits for handlers that ran over the drain deadline \
-                            */
+#define STUCK_GRACE                                                               \
+    FILA_S /* how long a stop waits for handlers that ran over the drain deadline \
+            */
+#define BEAT_WITHIN \
+    (60 * FILA_S) /* /livez: a reload may load slow handlers, a stop waits for stuck ones */
 #define HURRY (2 * FILA_S) /* a second TERM: this long for returning what is held */
+
+/* What the HTTP thread may know of the supervisor. */
+struct published {
+    _Atomic int64_t start_took;     /* 0 = not ready yet */
+    _Atomic int64_t drain_deadline; /* 0 = not draining */
+    atomic_uint_fast64_t reloads_done;
+    atomic_uint_fast64_t reloads_refused;
+    _Atomic uint64_t config_hash;
+    _Atomic int64_t beat_asked; /* when; 0 = no question is open */
+};
 
 struct host {
     const struct fw_host_options *options;
     struct fw_config_ref *config;       /* what is served */
     struct fw_config_ref *first_config; /* what the I/O thread was started with */
     fila_broker *broker;
-    struct fw_state state;
     struct fw_io *io;
     struct fw_served *served;
     struct fw_account account;
@@ -51,6 +63,9 @@ struct host {
     atomic_bool stream_up;
     atomic_bool queue_missing;
     atomic_bool io_failed;
+    struct fw_http *http;
+    struct published published;
+    struct fw_status_source source;
 
     struct {
         pthread_mutex_t lock;
@@ -109,6 +124,63 @@ static void on_log_wait(void *user)
 
 static const struct fw_io_events IO_EVENTS = {on_stream_up, on_missing, on_drained, on_failed};
 
+/* ---- Answers for the HTTP thread ---- */
+
+static struct fw_snapshot *take_snapshot(void *user, unsigned what, int64_t patience)
+{
+    struct host *h = user;
+    struct fw_snapshot *s = fw_io_look(h->io, what, patience);
+    if (!s) {
+        return NULL;
+    }
+    s->started_at = h->started_at;
+    s->start_took = atomic_load(&h->published.start_took);
+    s->drain_deadline = atomic_load(&h->published.drain_deadline);
+    s->draining = s->drain_deadline != 0;
+    s->reloads_done = atomic_load(&h->published.reloads_done);
+    s->reloads_refused = atomic_load(&h->published.reloads_refused);
+    s->config_file = fw_snapshot_text(s, fila_view_of(h->first_config->config->file), 1024);
+    (void)snprintf(
+        s->config_hash, sizeof s->config_hash, "%016" PRIx64,
+        atomic_load(&h->published.config_hash));
+    return s;
+}
+
+/* Leaves a question that the loop answers when it comes round; while handlers are loaded at the
+ * start there is no loop yet. */
+static bool supervisor_beats(void *user)
+{
+    struct host *h = user;
+    int64_t now = fila_now();
+    int64_t none = 0;
+    if (!atomic_load(&h->published.start_took)) {
+        return true;
+    }
+    if (atomic_compare_exchange_strong(&h->published.beat_asked, &none, now)) {
+        ring(h);
+        return true;
+    }
+    return now - none < BEAT_WITHIN;
+}
+
+/* FNV-1a over the config as understood, with its secrets masked. */
+static uint64_t hash_config(const struct fw_config *config)
+{
+    char *text = NULL;
+    size_t len = 0;
+    uint64_t hash = UINT64_C(1469598103934665603);
+    FILE *out = open_memstream(&text, &len);
+    bool ok = out && fw_config_explain(out, config, false);
+    if (out) {
+        ok = fclose(out) == 0 && ok;
+    }
+    for (size_t i = 0; ok && i < len; i++) {
+        hash = (hash ^ (unsigned char)text[i]) * UINT64_C(1099511628211);
+    }
+    free(text);
+    return ok ? hash : 0;
+}
+
 /* ---- Start ---- */
 
 static void log_diagnostics(const struct fw_diagnostics *diagnostics)
@@ -118,6 +190,18 @@ static void log_diagnostics(const struct fw_diagnostics *diagnostics)
         FW_LOG(
             d->is_error ? FW_EVENT_CONFIG_INVALID : FW_EVENT_CONFIG_WARNING, d->text,
             fw_str("file", d->file), fw_int("line", d->line), fw_str("key", d->key));
+    }
+}
+
+/* What is asked for and not to be had from this version: not silently. */
+static void warn_of_planned(const struct fw_config *config)
+{
+    static const char TEXT[] = "this version of fila-worker does not act on it yet";
+    if (config->max_running) {
+        FW_LOG(FW_EVENT_CONFIG_WARNING, TEXT, fw_str("key", "max_running"));
+    }
+    if (config->state_dir[0]) {
+        FW_LOG(FW_EVENT_CONFIG_WARNING, TEXT, fw_str("key", "state_dir"));
     }
 }
 
@@ -142,6 +226,9 @@ static struct fw_config_ref *load_config(const struct host *h)
     bool ok = fw_config_load(path, &h->options->overrides, &config, &diagnostics);
     if (ok && !h->config) { /* a reload's holds once it is accepted */
         fw_log_init(config->log_level, config->log_format);
+    }
+    if (ok) {
+        warn_of_planned(config);
     }
     log_diagnostics(&diagnostics);
     fw_diagnostics_free(&diagnostics);
@@ -190,7 +277,6 @@ static bool open_io(struct host *h)
         .config = h->config->config,
         .broker = h->broker,
         .window = STREAM_WINDOW,
-        .state = &h->state,
         .events = &IO_EVENTS,
         .user = h,
     };
@@ -244,12 +330,35 @@ static bool go_on(void *user)
         note_signal(h, number);
     }
     fw_log_tick();
+    atomic_store(&h->published.beat_asked, 0);
     return h->stop_signals[0] == 0;
 }
 
 static struct fw_served_source source_of(struct host *h, struct fw_config_ref *ref)
 {
     return (struct fw_served_source){h->io, ref, h->broker != NULL, go_on, h};
+}
+
+/* A build without it says so; the messages do not wait for it. */
+static bool open_http(struct host *h)
+{
+    fila_error error = FILA_ERROR_INIT;
+    const struct fw_http_options options = {
+        .listen = h->config->config->http_listen, .source = &h->source};
+    if (!options.listen[0]) {
+        return true;
+    }
+    h->source = (struct fw_status_source){take_snapshot, supervisor_beats, h};
+    switch (fw_http_start(&options, &h->http, &error)) {
+    case FILA_OK:
+        return true;
+    case FILA_UNSUPPORTED:
+        FW_LOG(FW_EVENT_HTTP_OFF, error.text, fw_str("listen", options.listen));
+        return true;
+    default:
+        FW_LOG(FW_EVENT_CONFIG_INVALID, error.text, fw_str("key", "http.listen"));
+        return false;
+    }
 }
 
 static bool serve(struct host *h)
@@ -273,6 +382,7 @@ static bool serve(struct host *h)
         fw_int("queues", (int64_t)config->queue_count), fw_str("broker", fw_io_url(h->io)),
         fw_int("start_ms", (fila_now() - h->started_at) / FILA_MS));
     h->ready = true;
+    atomic_store(&h->published.start_took, fila_now() - h->started_at);
     return true;
 }
 
@@ -292,6 +402,7 @@ static void drain(struct host *h, const char *why)
         FW_LOG(FW_EVENT_DRAIN_HURRY, "returning everything, then exiting", fw_str("why", why));
         h->drain_deadline = now + HURRY < h->drain_deadline ? now + HURRY : h->drain_deadline;
     }
+    atomic_store(&h->published.drain_deadline, h->drain_deadline);
     fw_io_drain(h->io, NULL, h->drain_deadline);
     for (struct fw_served *s = h->served; s; s = s->next) {
         s->state = FW_SERVED_DRAINING;
@@ -393,8 +504,9 @@ static void last_words(const struct host *h, int status)
 
 /* ---- Reload ---- */
 
-static void reload_refused(const char *why)
+static void reload_refused(struct host *h, const char *why)
 {
+    atomic_fetch_add(&h->published.reloads_refused, 1);
     FW_LOG(FW_EVENT_RELOAD_REFUSED, "the old config stays in force", fw_str("error", why));
 }
 
@@ -409,38 +521,26 @@ static bool same_brokers(const struct fw_config *a, const struct fw_config *b)
     return same;
 }
 
-/* What the worker was started with and cannot change while it runs; NULL = nothing of it differs.
- */
-static const char *fixed_difference(const struct fw_config *a, const struct fw_config *b)
-{
-    if (!same_brokers(a, b)) {
-        return "broker, api_key and tls cannot change while running: restart the worker";
-    }
-    if (strcmp(a->state_dir, b->state_dir) != 0) {
-        return "state_dir cannot change while running: restart the worker";
-    }
-    return NULL;
-}
-
 static void use_config(struct host *h, struct fw_config_ref *ref)
 {
     struct fw_reload_result result = {0};
     int64_t deadline = fila_now() + ref->config->drain_timeout;
     struct fw_served_source source = source_of(h, ref);
-    const char *fixed = fixed_difference(h->first_config->config, ref->config);
-    if (fixed) {
-        reload_refused(fixed);
+    if (!same_brokers(h->first_config->config, ref->config)) {
+        reload_refused(
+            h, "broker, api_key and tls cannot change while running: restart the worker");
     } else if (!fw_served_reload(&h->served, &source, deadline, &result)) {
         reload_refused(
-            h->stop_signals[0] ? "the worker is stopping"
-                               : "a handler cannot be loaded: see the line before this one");
+            h, h->stop_signals[0] ? "the worker is stopping"
+                                  : "a handler cannot be loaded: see the line before this one");
     } else {
         fw_log_init(ref->config->log_level, ref->config->log_format);
-        fw_io_limit(h->io, ref->config->max_running);
         FW_LOG(
             FW_EVENT_RELOAD_DONE, "the new config is in force", fw_str("file", ref->config->file),
             fw_int("queues_kept", result.changed), fw_int("queues_added", result.added),
             fw_int("queues_restarted", result.restarted), fw_int("queues_removed", result.removed));
+        atomic_fetch_add(&h->published.reloads_done, 1);
+        atomic_store(&h->published.config_hash, hash_config(ref->config));
         fw_config_ref_release(h->config);
         h->config = ref;
         return;
@@ -452,18 +552,18 @@ static void reload(struct host *h)
 {
     char why[1024];
     if (h->draining) {
-        reload_refused("the worker is stopping");
+        reload_refused(h, "the worker is stopping");
         return;
     }
     if (!fw_precheck(h->config->config->file, &h->options->overrides, why, sizeof why)) {
-        reload_refused(why);
+        reload_refused(h, why);
         return;
     }
     struct fw_config_ref *ref = load_config(h);
     if (ref) {
         use_config(h, ref);
     } else {
-        reload_refused("see the lines before this one");
+        reload_refused(h, "see the lines before this one");
     }
 }
 
@@ -518,6 +618,7 @@ static void read_news(struct host *h)
     if (read(h->event_fd, &count, sizeof count) < 0) {
         return;
     }
+    atomic_store(&h->published.beat_asked, 0);
     retire_drained(h);
     if (atomic_load(&h->queue_missing)) {
         stop_with(h, FW_EXIT_CONFIG, "a queue does not exist");
@@ -580,7 +681,8 @@ static int start(struct host *h)
     FW_LOG(
         FW_EVENT_WORKER_START, "fila-worker starts", fw_str("file", h->config->config->file),
         fw_int("pid", getpid()));
-    if (!fw_state_open(h->config->config->state_dir, &h->state) || !open_broker(h) || !open_io(h)) {
+    atomic_store(&h->published.config_hash, hash_config(h->config->config));
+    if (!open_broker(h) || !open_io(h) || !open_http(h)) {
         return FW_EXIT_CONFIG;
     }
     return serve(h) || h->stop_signals[0] ? FW_EXIT_OK : FW_EXIT_PLUGIN;
@@ -589,13 +691,13 @@ static int start(struct host *h)
 static void release(struct host *h)
 {
     struct fw_account nothing = {0};
+    fw_http_stop(h->http);
     while (h->served) { /* loaded, but never handed over */
         struct fw_served *s = h->served;
         h->served = s->next;
         fw_served_retire(s, h->io, &nothing, fila_now() + STUCK_GRACE);
     }
     fw_io_stop(h->io);
-    fw_state_close(&h->state);
     fila_broker_free(h->broker);
     fw_config_ref_release(h->config);
     fw_config_ref_release(h->first_config);
@@ -607,7 +709,7 @@ static void release(struct host *h)
 
 int fw_host_run(const struct fw_host_options *options)
 {
-    struct host h = {.options = options, .started_at = fila_now(), .state = {.lock = -1}};
+    struct host h = {.options = options, .started_at = fila_now()};
     (void)pthread_mutex_init(&h.locked.lock, NULL);
     fw_log_init(FW_LOG_INFO, FW_LOG_AUTO);
     h.signal_fd = open_signals();

@@ -92,13 +92,11 @@ static size_t size_of(const struct row *row)
 
 static void mark(struct fw_journal_table *table, struct row *row)
 {
-    if (row->changed) { /* records are written in the order of the last changes */
-        DL_DELETE2(table->changed, row, prev_changed, next_changed);
-    } else {
+    if (!row->changed) {
         row->changed = true;
+        DL_APPEND2(table->changed, row, prev_changed, next_changed);
         table->changed_bytes += size_of(row);
     }
-    DL_APPEND2(table->changed, row, prev_changed, next_changed);
 }
 
 static void unmark(struct fw_journal_table *table, struct row *row)
@@ -277,7 +275,8 @@ struct fw_journal_entry *fw_journal_table_copy(
             text += row->key_len;
         }
     }
-    struct fw_journal_entry *entries = count > 0 ? malloc(count * sizeof(*entries) + text) : NULL;
+    struct fw_journal_entry *entries =
+        count > 0 ? malloc(count * sizeof(*entries) + text) : NULL;
     if (entries == NULL) {
         return NULL;
     }
