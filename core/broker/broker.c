@@ -329,6 +329,15 @@ void fila_broker_close(fila_broker *broker)
     }
 }
 
+bool fila_broker_drain(fila_broker *broker, int timeout_ms)
+{
+    if (!broker->server) {
+        return true;
+    }
+    fb_server_drain(broker->server);
+    return fb_server_wait(broker->server, timeout_ms);
+}
+
 void fila_broker_free(fila_broker *broker)
 {
     if (!broker) {

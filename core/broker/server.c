@@ -59,32 +59,13 @@ static grpc_server *make_grpc(void)
     return grpc;
 }
 
-static fila_status listen_on(struct fb_server *server, const char *address, fila_error *reterr)
-{
-    fila_status status = server_check_address(address, reterr);
-    if (status) {
-        return status;
-    }
-    char any[32]; /* gRPC has no short form for a port on all addresses */
-    (void)snprintf(any, sizeof any, "[::]%s", address);
-    grpc_server_credentials *plain = grpc_insecure_server_credentials_create();
-    int port = grpc_server_add_http2_port(server->grpc, address[0] == ':' ? any : address, plain);
-    grpc_server_credentials_release(plain);
-    if (!port) {
-        return fila_fail(reterr, FILA_BROKER_UNAVAILABLE, "cannot listen on %s", address);
-    }
-    server->port = strncmp(address, "unix:", 5) == 0 ? 0 : (uint16_t)port;
-    return FILA_OK;
-}
-
-/* gRPC's side of the server. It may be half built on failure; close_grpc takes it so. */
-static fila_status open_grpc(struct fb_server *server, const char *address, fila_error *reterr)
+static void open_grpc(struct fb_server *server)
 {
     server->queue = grpc_completion_queue_create_for_next(NULL);
     server->grpc = make_grpc();
     grpc_server_register_completion_queue(server->grpc, server->queue, NULL);
     server_register(server);
-    return listen_on(server, address, reterr);
+    grpc_server_start(server->grpc);
 }
 
 /* After the last event. */
@@ -119,6 +100,7 @@ static void free_memory(struct fb_server *server)
         free(call);
     }
     free(server->joined);
+    server_listener_fini(&server->listener);
     server_inbox_fini(server);
     server_threads_fini(server);
     free(server);
@@ -131,15 +113,20 @@ static fila_status start(struct fb_server *server, const char *address, fila_err
     sigset_t before;
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    grpc_init();
-    fila_status status = open_grpc(server, address, reterr);
+    fila_status status = server_listen(server, address, reterr);
     if (status == FILA_OK) {
-        grpc_server_start(server->grpc);
+        grpc_init();
+        open_grpc(server);
         status = server_start_threads(server, reterr);
-    }
-    if (status) {
-        abandon(server);
-        grpc_shutdown();
+        if (status == FILA_OK && (status = server_accept_start(server, reterr))) {
+            fb_server_stop(server);
+            server_join_threads(server);
+            close_grpc(server);
+            grpc_shutdown();
+        } else if (status) {
+            abandon(server);
+            grpc_shutdown();
+        }
     }
     (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
     return status;
@@ -158,6 +145,7 @@ fila_status fb_server_start(
     }
     server->broker = broker;
     server_threads_init(server);
+    server_listener_init(&server->listener);
     server->last_ready = &server->first_ready;
     fila_status status = start(server, address, reterr);
     if (status) {
@@ -175,10 +163,24 @@ uint16_t fb_server_port(const struct fb_server *server)
     return server->port;
 }
 
+void fb_server_drain(struct fb_server *server)
+{
+    if (!atomic_exchange(&server->draining, true)) {
+        server_accept_stop(server);
+        grpc_server_shutdown_and_notify(server->grpc, server->queue, &server->on_down);
+    }
+}
+
+bool fb_server_wait(struct fb_server *server, int ms)
+{
+    return server_wait_end(server, ms);
+}
+
 void fb_server_stop(struct fb_server *server)
 {
     if (!atomic_exchange(&server->stopping, true)) {
-        grpc_server_shutdown_and_notify(server->grpc, server->queue, &server->on_down);
+        fb_server_drain(server);
+        server_accept_close(server);
         grpc_server_cancel_all_calls(server->grpc);
     }
 }
@@ -189,6 +191,7 @@ void fb_server_free(struct fb_server *server)
         return;
     }
     fb_server_stop(server);
+    server_accept_join(server);
     server_join_threads(server);
     close_grpc(server);
     grpc_shutdown();

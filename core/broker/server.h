@@ -48,7 +48,10 @@ enum {
     SERVER_MAX_PER_CONNECTION = 11000, /* calls and streams: see Bounds */
     SERVER_BUFFER_MIB = 512,           /* of requests that are still on their way in */
     SERVER_POOL = 1024,                /* unused slots that are kept */
-    SERVER_UNKNOWN = FILA_CALL_COUNT,  /* the kind of a call to a method that does not exist */
+    SERVER_MAX_ADDRESSES = 8,          /* of a host, that are listened on */
+    SERVER_RESERVE = 32,               /* file descriptors that connections do not get */
+    SERVER_DESCRIPTORS = 64,          /* free at the start, or it is refused: gRPC aborts without */
+    SERVER_UNKNOWN = FILA_CALL_COUNT, /* the kind of a call to a method that does not exist */
     SERVER_KINDS
 };
 
@@ -89,6 +92,22 @@ struct server_call {
     bool in_inbox; /* under the inbox's lock */
 };
 
+/* The sockets that are listened on, and the thread that accepts (server_listen.c, server_accept.c).
+ * They are our own because gRPC's stop listening for good at the first accept that finds no
+ * descriptor, and close at the start of a shutdown, where a Fila server's stay (contract A4.7). */
+struct server_listener {
+    int fds[SERVER_MAX_ADDRESSES];
+    size_t count;
+    char *path;       /* of a unix socket */
+    uint64_t highest; /* a connection's descriptor must be below: the rest is the program's */
+    int wake;         /* readable: accept no more */
+    int spare;        /* given up to refuse a connection where there is no other */
+    pthread_t thread;
+    bool running;
+    pthread_mutex_t lock; /* held while gRPC is given a connection: none after `over` */
+    bool over;
+};
+
 struct fb_server {
     fila_broker *broker;
     grpc_server *grpc;
@@ -96,6 +115,8 @@ struct fb_server {
     void *methods[FILA_CALL_COUNT];
     pthread_t thread;
     uint16_t port;
+    struct server_listener listener;
+    atomic_bool draining; /* no more calls are taken; also while stopping */
     atomic_bool stopping;
     atomic_uint turns;       /* events that `thread` has handled */
     _Atomic(pthread_t) self; /* who has the turn, or had it last */
@@ -107,6 +128,12 @@ struct fb_server {
         bool over;
         atomic_uint check_ms; /* how long `thread` may be away: 200; below 1,000 */
     } relief;
+
+    struct {
+        pthread_mutex_t lock;
+        pthread_cond_t told;
+        bool over; /* `thread` has handled the last event */
+    } end;
 
     pthread_mutex_t turn; /* guards all below but the inbox */
     struct server_call *pool;
@@ -144,6 +171,9 @@ void server_threads_fini(struct fb_server *server);
 FILA_NODISCARD fila_status server_start_threads(struct fb_server *server, fila_error *reterr);
 /* Waits for the end of a server that was stopped. */
 void server_join_threads(struct fb_server *server);
+/* Waits up to `ms` (-1: for ever) for the last event of a server that drains or stops; false: it
+ * has not come. */
+bool server_wait_end(struct fb_server *server, int ms);
 /* Handles events until a server that was stopped is over. */
 void server_serve_events(struct fb_server *server);
 
@@ -197,7 +227,21 @@ bool server_inbox_holds(struct server_call *call);
 
 /* ---- server_listen.c ---- */
 
-/* Whether `address` can be listened on, and if not, why: gRPC itself does not tell. Thread: any. */
-FILA_NODISCARD fila_status server_check_address(const char *address, fila_error *reterr);
+void server_listener_init(struct server_listener *listener);
+/* Opens the sockets, and fills server->port. FILA_BROKER_UNAVAILABLE with address and cause: also
+ * when there are too few file descriptors for a server. */
+FILA_NODISCARD fila_status
+server_listen(struct fb_server *server, const char *address, fila_error *reterr);
+void server_listener_fini(struct server_listener *listener); /* after server_accept_join */
+
+/* ---- server_accept.c ---- */
+
+/* Connections over the process's file descriptors are closed at once. */
+FILA_NODISCARD fila_status server_accept_start(struct fb_server *server, fila_error *reterr);
+/* Accepts no more; who connects from now on waits. Never blocks. */
+void server_accept_stop(struct fb_server *server);
+/* Refuses who connects, and who waits. After server_accept_stop; never blocks. */
+void server_accept_close(struct fb_server *server);
+void server_accept_join(struct fb_server *server);
 
 #endif

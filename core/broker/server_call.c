@@ -103,7 +103,7 @@ static grpc_call_error request_call(struct server_call *call)
 
 void server_post(struct fb_server *server, unsigned kind)
 {
-    while (server->posted[kind] < wanted(kind) && !atomic_load(&server->stopping)) {
+    while (server->posted[kind] < wanted(kind) && !atomic_load(&server->draining)) {
         struct server_call *call = slot_new(server);
         if (!call) {
             return; /* a slot that is released will try again */

@@ -58,6 +58,10 @@ static void *serve(void *arg)
     }
     pthread_mutex_unlock(&server->turn);
     server_serve_events(server);
+    pthread_mutex_lock(&server->end.lock);
+    server->end.over = true;
+    pthread_cond_broadcast(&server->end.told);
+    pthread_mutex_unlock(&server->end.lock);
     return NULL;
 }
 
@@ -79,15 +83,22 @@ static bool relieve(struct fb_server *server, unsigned turns)
     return true;
 }
 
+static struct timespec after_ms(long ms)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += ms / 1000;
+    until.tv_nsec += ms % 1000 * 1000000L;
+    until.tv_sec += until.tv_nsec / 1000000000L;
+    until.tv_nsec %= 1000000000L;
+    return until;
+}
+
 /* Sleeps; true if the server has ended meanwhile. */
 static bool rest(struct fb_server *server)
 {
-    struct timespec until;
+    struct timespec until = after_ms((long)atomic_load(&server->relief.check_ms));
     int late = 0;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += atomic_load(&server->relief.check_ms) * 1000000L;
-    until.tv_sec += until.tv_nsec / 1000000000L;
-    until.tv_nsec %= 1000000000L;
     pthread_mutex_lock(&server->relief.lock);
     while (!server->relief.over && late != ETIMEDOUT) {
         late = pthread_cond_timedwait(&server->relief.wake, &server->relief.lock, &until);
@@ -123,11 +134,15 @@ void server_threads_init(struct fb_server *server)
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&server->relief.wake, &monotonic);
+    pthread_mutex_init(&server->end.lock, NULL);
+    pthread_cond_init(&server->end.told, &monotonic);
     pthread_condattr_destroy(&monotonic);
 }
 
 void server_threads_fini(struct fb_server *server)
 {
+    pthread_cond_destroy(&server->end.told);
+    pthread_mutex_destroy(&server->end.lock);
     pthread_cond_destroy(&server->relief.wake);
     pthread_mutex_destroy(&server->relief.lock);
     pthread_mutex_destroy(&server->turn);
@@ -154,6 +169,20 @@ fila_status server_start_threads(struct fb_server *server, fila_error *reterr)
     (void)pthread_setname_np(server->thread, "fila-server");
     (void)pthread_setname_np(server->relief.thread, "fila-relief");
     return FILA_OK;
+}
+
+bool server_wait_end(struct fb_server *server, int ms)
+{
+    struct timespec until = after_ms(ms < 0 ? 0 : ms);
+    int late = 0;
+    pthread_mutex_lock(&server->end.lock);
+    while (!server->end.over && late != ETIMEDOUT) {
+        late = ms < 0 ? pthread_cond_wait(&server->end.told, &server->end.lock)
+                      : pthread_cond_timedwait(&server->end.told, &server->end.lock, &until);
+    }
+    bool over = server->end.over;
+    pthread_mutex_unlock(&server->end.lock);
+    return over;
 }
 
 void server_join_threads(struct fb_server *server)

@@ -89,6 +89,11 @@ FILA_NODISCARD fila_status fb_server_start(
     struct fb_server **ret_server,
     fila_error *reterr);
 uint16_t fb_server_port(const struct fb_server *server);
+/* As SIGTERM at a Fila server (contract A4.7): GOAWAY to everybody, no new calls or connections,
+ * but the port stays bound and streams go on. Never blocks; may be repeated. */
+void fb_server_drain(struct fb_server *server);
+/* Waits up to `ms` (-1: for ever) until a server that drains or stops has no connection left. */
+bool fb_server_wait(struct fb_server *server, int ms);
 void fb_server_stop(
     struct fb_server *server); /* never blocks; all streams end, calls are cancelled */
 void fb_server_free(struct fb_server *server); /* waits; takes NULL */

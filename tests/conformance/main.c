@@ -140,9 +140,6 @@ const char *not_here(const struct row *row, enum target target)
     if (row->flags & ROW_PROCESS && target == TARGET_EMBEDDED) {
         return "signals the broker's process, which is the client's own here";
     }
-    if (row->flags & ROW_DATA && target == TARGET_GRPC) {
-        return "the embedded broker keeps everything in memory";
-    }
     if (row->flags & ROW_PROCESS && target == TARGET_GRPC && !getenv("FILA_WORKER")) {
         return "FILA_WORKER names no fila-worker";
     }

@@ -2,13 +2,17 @@
  *
  * Where the gRPC server listens, and what it says when it cannot.
  */
+#include "broker/server.h"
 #include "server/h2_socket.h"
 #include "server/rig.h"
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 
+#include <netinet/in.h>
 #include <stdio.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -156,4 +160,112 @@ Test(server_listen, unix_paths_that_cannot_be)
     address[5 + 108] = '\0';
     (void)snprintf(text, sizeof text, "cannot listen on %s: the path is over 107 bytes", address);
     check_refused(address, text);
+}
+
+/* ---- File descriptors; each test has a process of its own ---- */
+
+static void allow_descriptors(rlim_t count)
+{
+    struct rlimit limit;
+    cr_assert(eq(int, getrlimit(RLIMIT_NOFILE, &limit), 0));
+    limit.rlim_cur = count;
+    cr_assert(eq(int, setrlimit(RLIMIT_NOFILE, &limit), 0));
+}
+
+/* gRPC would abort. */
+Test(server_listen, too_few_descriptors_are_told_of_at_the_start)
+{
+    struct fb_server *server;
+    fila_error error;
+    allow_descriptors(40);
+    cr_assert(
+        eq(int, fb_server_start(NULL, "127.0.0.1:0", &server, &error), FILA_BROKER_UNAVAILABLE));
+    cr_expect(
+        ne(ptr, strstr(error.text, "cannot listen on 127.0.0.1:0: "), NULL), "%s", error.text);
+    cr_expect(
+        ne(ptr,
+           strstr(
+               error.text,
+               " file descriptors are left of 40 allowed (RLIMIT_NOFILE), and 64 are needed"),
+           NULL),
+        "%s", error.text);
+}
+
+static void check_served(struct raw_client *client)
+{
+    fila_request request = rig_enqueue("q", "x", 1);
+    struct raw_end end = raw_request(client, &request);
+    cr_expect(eq(int, end.code, 0), "%s", end.text);
+    raw_end_free(&end);
+}
+
+static void check_newcomer_is_served(struct rig *rig)
+{
+    struct raw_client *client = raw_open_port(fb_server_port(rig->server));
+    check_served(client);
+    raw_close(client);
+}
+
+/* How many of the connections the server closes without a word, and closes all. */
+static int count_refused(const int *fds, int count)
+{
+    int refused = 0;
+    for (int i = 0; i < count; i++) {
+        struct h2_frame frame;
+        refused += !h2_read(fds[i], &frame);
+    }
+    for (int i = 0; i < count; i++) {
+        (void)close(fds[i]);
+    }
+    return refused;
+}
+
+/* The last descriptors are the program's, not for connections. */
+Test(server_listen, connections_beyond_the_reserve_are_refused_and_the_others_served)
+{
+    enum {
+        FLOOD = 200
+    };
+
+    int fds[FLOOD];
+    struct rig rig = rig_open();
+    check_served(rig.client);
+    rig.server->listener.highest = 160; /* as a limit of 192 would have it */
+    for (int i = 0; i < FLOOD; i++) {
+        fds[i] = tcp_connect(fb_server_port(rig.server)); /* the server speaks first */
+    }
+    cr_expect(gt(int, count_refused(fds, FLOOD), FLOOD / 2));
+    check_served(rig.client);
+    rig.server->listener.highest = 100000;
+    check_newcomer_is_served(&rig);
+    rig_close(&rig);
+}
+
+/* And when there is none left at all, who comes is refused, not left waiting; nothing stops for
+ * good. */
+Test(server_listen, no_descriptor_is_left)
+{
+    enum {
+        FLOOD = 40,
+        LEFT = 10
+    };
+
+    int fds[FLOOD];
+    struct rig rig = rig_open();
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    address.sin_port = htons(fb_server_port(rig.server));
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    check_served(rig.client);
+    for (int i = 0; i < FLOOD; i++) {
+        fds[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    }
+    rig.server->listener.highest = UINT64_MAX;
+    allow_descriptors((rlim_t)fds[FLOOD - 1] + 1 + LEFT);
+    for (int i = 0; i < FLOOD; i++) {
+        cr_assert(eq(int, connect(fds[i], (struct sockaddr *)&address, sizeof address), 0));
+    }
+    cr_expect(ge(int, count_refused(fds, FLOOD), FLOOD - LEFT));
+    check_served(rig.client);
+    check_newcomer_is_served(&rig);
+    rig_close(&rig);
 }

@@ -111,6 +111,22 @@ static void say_ready(const fila_broker_options *options, const fila_broker *bro
     (void)fflush(stdout);
 }
 
+/* As a Fila server: until the last client has gone. A second signal ends it at once. */
+static void drain(fila_broker *broker, const sigset_t *set)
+{
+    const struct timespec now = {0, 0};
+    for (int waits = 0; !fila_broker_drain(broker, 100); waits++) {
+        if (sigtimedwait(set, NULL, &now) > 0) {
+            return;
+        }
+        if (waits == 10) {
+            (void)fputs(
+                "fila-worker broker: clients are connected still; a second signal ends it at once\n",
+                stderr);
+        }
+    }
+}
+
 int fw_cli_broker(int argc, char **argv)
 {
     fila_broker_options options = FILA_BROKER_OPTIONS_INIT;
@@ -133,6 +149,7 @@ int fw_cli_broker(int argc, char **argv)
     }
     say_ready(&options, broker);
     (void)sigwait(&set, &number_of_signal);
+    drain(broker, &set);
     fila_broker_free(broker);
     return FW_EXIT_OK;
 }

@@ -109,6 +109,12 @@ FILA_EXPORT uint16_t fila_broker_port(const fila_broker *broker);
  * any. */
 FILA_EXPORT void fila_broker_close(fila_broker *broker);
 
+/* Ends the way a Fila server does at SIGTERM (contract A4.7): tells all connections to go (GOAWAY)
+ * and takes no new calls or connections, but keeps the port, on which calls now hang; streams that
+ * are open are served on. Waits up to timeout_ms (-1 = for ever) until the clients have closed the
+ * last connection; true: none is left. May be repeated. Thread: any. */
+FILA_EXPORT bool fila_broker_drain(fila_broker *broker, int timeout_ms);
+
 /* Closes, waits for its threads, frees everything. In-process clients must be freed first. Takes
  * NULL. */
 FILA_EXPORT void fila_broker_free(fila_broker *broker);
