@@ -50,7 +50,8 @@ enum row_flags {
     ROW_WIRE = 2,    /* looks at gRPC itself: not in process */
     ROW_FAULT = 4,   /* scripts a fault: the embedded broker only */
     ROW_PROCESS = 8, /* signals the broker's process */
-    ROW_DATA = 16    /* and starts it again on the same data */
+    ROW_DATA = 16,   /* and starts it again on the same data */
+    ROW_SCRIPT = 32  /* creates queues with scripts */
 };
 
 struct world;
@@ -73,12 +74,13 @@ struct rows {
     size_t count;
 };
 
-extern const struct rows ROWS_CODES;  /* A2 */
-extern const struct rows ROWS_WIRE;   /* A1, A3, A4, A7 */
-extern const struct rows ROWS_PIPE;   /* A5, A6 */
-extern const struct rows ROWS_LIFE;   /* B1 to B11, B15 to B17 */
-extern const struct rows ROWS_QUEUES; /* B12 to B14, C */
-extern const struct rows ROWS_HINTS;  /* I */
+extern const struct rows ROWS_CODES;   /* A2 */
+extern const struct rows ROWS_WIRE;    /* A1, A3, A4, A7 */
+extern const struct rows ROWS_PIPE;    /* A5, A6 */
+extern const struct rows ROWS_LIFE;    /* B1 to B11, B15 to B17 */
+extern const struct rows ROWS_QUEUES;  /* B12 to B14, C */
+extern const struct rows ROWS_SCRIPTS; /* B7 to B9, C: queue scripts */
+extern const struct rows ROWS_HINTS;   /* I */
 
 /* Every fact, by its number in the contract; ends with NULL. */
 extern const char *const CONTRACT[];

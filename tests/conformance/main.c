@@ -15,7 +15,7 @@ static const char HELP[] =
     "Exit status: 0 no row differs, 1 some do, 77 the target cannot be had.\n";
 
 static const struct rows *const TABLES[] = {
-    &ROWS_CODES, &ROWS_WIRE, &ROWS_PIPE, &ROWS_LIFE, &ROWS_QUEUES, &ROWS_HINTS,
+    &ROWS_CODES, &ROWS_WIRE, &ROWS_PIPE, &ROWS_LIFE, &ROWS_QUEUES, &ROWS_SCRIPTS, &ROWS_HINTS,
 };
 
 static const char *const TARGETS[] = {"embedded", "grpc", "server"};
@@ -136,6 +136,12 @@ const char *not_here(const struct row *row, enum target target)
     }
     if (row->flags & ROW_WIRE && target == TARGET_EMBEDDED) {
         return "looks at gRPC itself";
+    }
+    if (row->flags & ROW_SCRIPT && target != TARGET_SERVER && !HAS_SCRIPTS) {
+        return "this build has no queue scripts";
+    }
+    if (row->flags & ROW_DATA && target == TARGET_GRPC && !HAS_STORE) {
+        return "this build has no durable store";
     }
     if (row->flags & ROW_PROCESS && target == TARGET_EMBEDDED) {
         return "signals the broker's process, which is the client's own here";

@@ -23,7 +23,7 @@ static const struct row ROWS[] = {
     SEE("I5.nack", "B11.old-nack"),
     SEE("I6", "B7.loop"),
     SEE("I7", "B13.by-hand"),
-    UNSEEN("I8", "a delay that is ignored: see the rows of on_failure, B7"),
+    SEE("I8", "B7.script"),
     SEE("I9", "A6.disconnect.leases"),
     SEE("I10", "A6.disconnect.cycles"),
     UNSEEN(
