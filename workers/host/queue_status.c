@@ -387,14 +387,15 @@ struct fw_snapshot *fw_queues_describe(
     s->wall_ms = fila_wall_ms();
     s->queues = fw_arena_alloc(&s->memory, all + 1, sizeof *s->queues);
     uint32_t limit = held_limit(list, queues);
-    uint32_t i = 0;
+    uint32_t i = queues;
     for (struct fw_queue *q = list; q && s->queues; q = q->next) {
-        describe(s, q, &s->queues[i++], what, limit);
+        describe(s, q, &s->queues[--i], what, limit); /* the newest is first in the list */
     }
+    i = queues;
     for (const struct fw_gone *g = gone; g && s->queues; g = g->next) {
         describe_gone(s, g, &s->queues[i++]);
     }
-    s->queue_count = i;
+    s->queue_count = s->queues ? i : 0;
     if (s->memory.failed) {
         fw_snapshot_free(s);
         return NULL;
