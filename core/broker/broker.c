@@ -297,6 +297,13 @@ fila_status fila_broker_open(
         unmake(broker);
         return status;
     }
+    if (options.chaos) {
+        status = fila_broker_add_chaos(broker, options.chaos, NULL, reterr);
+        if (status != FILA_OK) {
+            fila_broker_free(broker);
+            return status;
+        }
+    }
     if (options.listen) {
         status = fb_server_start(broker, options.listen, &broker->server, reterr);
         if (status != FILA_OK) {
@@ -317,6 +324,7 @@ uint16_t fila_broker_port(const fila_broker *broker)
 
 void fila_broker_close(fila_broker *broker)
 {
+    atomic_store(&broker->closing, true);
     (void)pthread_mutex_lock(&broker->lock);
     if (!broker->closed) {
         broker->closed = true;

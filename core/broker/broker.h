@@ -53,11 +53,12 @@ struct fb_consumer {
     struct fq_consumer *slots; /* NULL once ended, and when it hangs */
     const struct fb_consumer_events *events;
     void *user;
-    bool told;           /* `ready` was called, and take has not said FB_TAKE_EMPTY since */
-    bool ended;          /* `end` says how */
-    bool cut;            /* ends with `end` once `left` is 0 (else it freezes) */
-    uint64_t left;       /* messages that may still be taken; UINT64_MAX = no limit */
-    int64_t quiet_until; /* nothing can be taken before */
+    bool told;            /* `ready` was called, and take has not said FB_TAKE_EMPTY since */
+    bool ended;           /* `end` says how */
+    bool cut;             /* ends with `end` once `left` is 0 (else it freezes) */
+    uint64_t left;        /* messages that may still be taken; UINT64_MAX = no limit */
+    int64_t quiet_until;  /* nothing can be taken before */
+    struct fb_late *late; /* holds messages back; NULL = does not */
     fila_error end;
 };
 
@@ -70,6 +71,7 @@ struct fila_broker {
     void (*on_script_failure)(void *user, const fila_script_failure *failure); /* or NULL */
     void *user;
     struct fb_fault *faults;
+    atomic_bool closing; /* a stall is over; not under the lock */
     struct fb_parked *parked;
     struct fb_consumer *consumers;
     struct fb_commit *commit; /* NULL: in memory only. Set before the broker is handed out */
@@ -123,9 +125,45 @@ void fb_streams_end(fila_broker *broker);
 /* ---- faults.c ---- */
 
 /* Counts a use of `call` on `queue` and says which fault it meets: a copy of it, with `kind` 0 for
- * none. Lock held. */
+ * none. STALL and CRASH have happened then: it returns afterwards, or never. Lock held. */
 fila_fault fb_faults_use(fila_broker *broker, fila_call call, fila_view queue);
+/* Ends the process as a crash would. */
+_Noreturn void fb_crash(void);
+/* A number of `seed` and `nth`, below `below`. */
+uint64_t fb_fault_random(uint64_t seed, uint64_t nth, uint64_t below);
 /* Frees all; lock held. */
 void fb_faults_clear(fila_broker *broker);
+
+/* ---- faults_parse.c ---- */
+
+/* One rule of a chaos text. */
+struct fb_chaos_rule {
+    fila_fault fault; /* `queue` is NULL, or views `queue` below: not terminated */
+    fila_view queue;
+};
+
+/* Reads the next rule from `*at` on, and moves it behind that; false at the end, and on an error,
+ * when `reterr` is set and *at is where it is. A seed is stored in *ret_seed. */
+bool fb_chaos_next(
+    const char *spec,
+    size_t *at,
+    struct fb_chaos_rule *ret_rule,
+    uint64_t *ret_seed,
+    fila_error *reterr);
+
+/* ---- late.c ---- */
+
+/* Holds messages of one stream back (FILA_FAULT_LATE). Lock held. */
+struct fb_late *fb_late_new(const fila_fault *fault); /* NULL without memory */
+/* Releases what is held; takes NULL. */
+void fb_late_free(struct fb_late *late);
+/* Moves what `slots` has into it, as far as there is room, and takes what is due; else false, and
+ * *ret_due says when the next one is (FILA_NEVER: nothing is held). */
+bool fb_late_take(
+    struct fb_late *late,
+    struct fq_consumer *slots,
+    int64_t now,
+    struct fq_delivery *ret_delivery,
+    int64_t *ret_due);
 
 #endif

@@ -2,8 +2,13 @@
 #include "base/error.h"
 #include "broker.h"
 
+#include <signal.h>
 #include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
 #include <utlist.h>
+
+#define MILLION 1000000u
 
 static bool names(const struct fb_fault *fault, fila_view queue)
 {
@@ -11,11 +16,23 @@ static bool names(const struct fb_fault *fault, fila_view queue)
     return !name || (strlen(name) == queue.len && memcmp(name, queue.data, queue.len) == 0);
 }
 
+uint64_t fb_fault_random(uint64_t seed, uint64_t nth, uint64_t below)
+{
+    uint64_t n = seed + nth * UINT64_C(0x9e3779b97f4a7c15); /* splitmix64 */
+    n = (n ^ n >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    n = (n ^ n >> 27) * UINT64_C(0x94d049bb133111eb);
+    return (n ^ n >> 31) % below;
+}
+
 /* Whether its `uses`th use meets the fault. */
 static bool fires(const struct fb_fault *fault)
 {
-    return fault->uses >= fault->what.nth &&
-           (fault->what.count == 0 || fault->uses - fault->what.nth < fault->what.count);
+    const fila_fault *what = &fault->what;
+    if (fault->uses < what->nth || (what->count && fault->uses - what->nth >= what->count)) {
+        return false;
+    }
+    return what->chance == 0 || what->kind == FILA_FAULT_LATE ||
+           fb_fault_random(what->seed, fault->uses, MILLION) < what->chance;
 }
 
 static bool spent(const struct fb_fault *fault)
@@ -24,14 +41,33 @@ static bool spent(const struct fb_fault *fault)
            fault->uses - fault->what.nth + 1 >= fault->what.count;
 }
 
-fila_fault fb_faults_use(fila_broker *broker, fila_call call, fila_view queue)
+void fb_crash(void)
+{
+    for (;;) {
+        (void)kill(getpid(), SIGKILL);
+    }
+}
+
+/* With the lock, and in a server its turn: so nothing moves. In short steps, for a broker that
+ * closes. */
+static void stall(const fila_broker *broker, uint32_t ms)
+{
+    const struct timespec step = {0, FILA_MS};
+    int64_t until = fila_now() + (int64_t)ms * FILA_MS;
+    while (fila_now() < until && !atomic_load(&broker->closing)) {
+        (void)nanosleep(&step, NULL);
+    }
+}
+
+static fila_fault meet(fila_broker *broker, fila_call call, fila_view queue)
 {
     fila_fault met = {.size = sizeof met};
     struct fb_fault *fault;
     struct fb_fault *after;
     DL_FOREACH_SAFE(broker->faults, fault, after)
     {
-        if (fault->what.call != call || !names(fault, queue)) {
+        if ((fault->what.call != call && fault->what.call != FILA_ANY_CALL) ||
+            !names(fault, queue)) {
             continue;
         }
         fault->uses += fault->uses < UINT32_MAX;
@@ -48,30 +84,43 @@ fila_fault fb_faults_use(fila_broker *broker, fila_call call, fila_view queue)
     return met;
 }
 
-void fb_faults_clear(fila_broker *broker)
+fila_fault fb_faults_use(fila_broker *broker, fila_call call, fila_view queue)
+{
+    fila_fault met = meet(broker, call, queue);
+    if (met.kind == FILA_FAULT_CRASH) {
+        fb_crash();
+    }
+    if (met.kind == FILA_FAULT_STALL) {
+        stall(broker, met.delay_ms);
+    }
+    return met;
+}
+
+static void free_list(struct fb_fault *list)
 {
     struct fb_fault *fault;
     struct fb_fault *after;
-    DL_FOREACH_SAFE(broker->faults, fault, after)
+    DL_FOREACH_SAFE(list, fault, after)
     {
         free(fault);
     }
+}
+
+void fb_faults_clear(fila_broker *broker)
+{
+    free_list(broker->faults);
     broker->faults = NULL;
 }
 
 static fila_status check(const fila_fault *fault, fila_error *reterr)
 {
     bool answers = fault->kind == FILA_FAULT_ERROR || fault->kind == FILA_FAULT_LOSE_REPLY;
-    bool of_streams = fault->kind == FILA_FAULT_CUT || fault->kind == FILA_FAULT_FREEZE;
-    if (fault->size != sizeof *fault) {
-        return fila_fail(
-            reterr, FILA_INVALID_ARGUMENT, "fault size is %zu: must be %zu", fault->size,
-            sizeof *fault);
-    }
-    if (fault->kind < FILA_FAULT_ERROR || fault->kind > FILA_FAULT_FREEZE) {
+    bool of_streams = fault->kind == FILA_FAULT_CUT || fault->kind == FILA_FAULT_FREEZE ||
+                      fault->kind == FILA_FAULT_LATE;
+    if (fault->kind < FILA_FAULT_ERROR || fault->kind > FILA_FAULT_CRASH_AFTER) {
         return fila_fail(reterr, FILA_INVALID_ARGUMENT, "no fault kind %d", (int)fault->kind);
     }
-    if ((unsigned)fault->call >= FILA_CALL_COUNT) {
+    if ((unsigned)fault->call >= FILA_CALL_COUNT && fault->call != FILA_ANY_CALL) {
         return fila_fail(reterr, FILA_INVALID_ARGUMENT, "no call %d", (int)fault->call);
     }
     if (fault->nth == 0) {
@@ -79,37 +128,153 @@ static fila_status check(const fila_fault *fault, fila_error *reterr)
     }
     if (of_streams && fault->call != FILA_CALL_CONSUME) {
         return fila_fail(
-            reterr, FILA_INVALID_ARGUMENT, "only Consume can be cut or frozen, not %s",
-            fila_call_name(fault->call));
+            reterr, FILA_INVALID_ARGUMENT, "only Consume can be cut, frozen or late, not %s",
+            fault->call == FILA_ANY_CALL ? "any call" : fila_call_name(fault->call));
     }
     if (fault->wire_code < 0 || fault->wire_code > 16 || (answers && fault->wire_code == 0)) {
         return fila_fail(
             reterr, FILA_INVALID_ARGUMENT, "wire_code is %d: must be %d to 16", fault->wire_code,
             answers ? 1 : 0);
     }
+    if (fault->chance > MILLION) {
+        return fila_fail(
+            reterr, FILA_INVALID_ARGUMENT, "chance is %u: must be at most %u", fault->chance,
+            MILLION);
+    }
     return FILA_OK;
 }
 
-fila_status fila_broker_add_fault(fila_broker *broker, const fila_fault *fault, fila_error *reterr)
+/* NULL without memory. `queue` NULL: any. */
+static struct fb_fault *fault_new(const fila_fault *what, const fila_view *queue)
 {
-    size_t len = fault->queue ? strlen(fault->queue) : 0;
+    struct fb_fault *fault = calloc(1, sizeof *fault + (queue ? queue->len : 0) + 1);
+    if (fault) {
+        fault->what = *what;
+        fault->what.queue = NULL;
+    }
+    if (fault && queue) {
+        memcpy(fault->name, queue->data, queue->len);
+        fault->what.queue = fault->name;
+    }
+    return fault;
+}
+
+static void append(fila_broker *broker, struct fb_fault *faults)
+{
+    (void)pthread_mutex_lock(&broker->lock);
+    DL_CONCAT(broker->faults, faults);
+    (void)pthread_mutex_unlock(&broker->lock);
+}
+
+fila_status fila_broker_add_fault(fila_broker *broker, const fila_fault *given, fila_error *reterr)
+{
+    const size_t first_size = offsetof(fila_fault, jitter_ms); /* before there was chance */
+    fila_fault fault = {.size = sizeof fault};
+    fila_view queue;
     struct fb_fault *added;
-    fila_status status = check(fault, reterr);
+    struct fb_fault *list = NULL;
+    fila_status status;
+    if (given->size < first_size || given->size > sizeof fault) {
+        return fila_fail(
+            reterr, FILA_INVALID_ARGUMENT, "fault size is %zu: must be %zu", given->size,
+            sizeof fault);
+    }
+    memcpy(&fault, given, given->size);
+    status = check(&fault, reterr);
     if (status != FILA_OK) {
         return status;
     }
-    added = calloc(1, sizeof *added + len + 1);
+    queue = fila_view_of(fault.queue);
+    added = fault_new(&fault, fault.queue ? &queue : NULL);
     if (!added) {
         return fila_fail(reterr, FILA_NO_MEMORY, "no memory for a fault");
     }
-    added->what = *fault;
-    if (fault->queue) {
-        memcpy(added->name, fault->queue, len);
-        added->what.queue = added->name;
+    DL_APPEND(list, added);
+    append(broker, list);
+    return FILA_OK;
+}
+
+/* ---- As text ---- */
+
+/* Each rule has randomness of its own. */
+static void give_seeds(struct fb_fault *list, uint64_t seed)
+{
+    struct fb_fault *fault;
+    uint64_t nth = 0;
+    DL_FOREACH(list, fault)
+    {
+        fault->what.seed = fb_fault_random(seed, ++nth, UINT64_MAX);
     }
-    (void)pthread_mutex_lock(&broker->lock);
-    DL_APPEND(broker->faults, added);
-    (void)pthread_mutex_unlock(&broker->lock);
+}
+
+static fila_status parse(
+    const char *spec,
+    struct fb_fault **ret_list,
+    size_t *at,
+    uint64_t *seed,
+    fila_error *reterr)
+{
+    struct fb_chaos_rule rule;
+    struct fb_fault *list = NULL;
+    fila_status status = FILA_OK;
+    fila_error error = FILA_ERROR_INIT;
+    while (status == FILA_OK && fb_chaos_next(spec, at, &rule, seed, &error)) {
+        struct fb_fault *fault;
+        status = check(&rule.fault, &error);
+        fault = status == FILA_OK ? fault_new(&rule.fault, rule.queue.len ? &rule.queue : NULL)
+                                  : NULL;
+        if (fault) {
+            DL_APPEND(list, fault);
+        } else if (status == FILA_OK) {
+            status = fila_fail(&error, FILA_NO_MEMORY, "no memory for a fault");
+        }
+    }
+    if (error.code != FILA_OK) {
+        free_list(list);
+        if (reterr) {
+            *reterr = error;
+        }
+        return error.code;
+    }
+    *ret_list = list;
+    return FILA_OK;
+}
+
+fila_status fila_chaos_check(const char *spec, size_t *ret_at, fila_error *reterr)
+{
+    struct fb_fault *list = NULL;
+    uint64_t seed = 0;
+    size_t at = 0;
+    fila_status status = parse(spec, &list, &at, &seed, reterr);
+    if (status == FILA_OK) {
+        free_list(list);
+    } else if (ret_at) {
+        *ret_at = at;
+    }
+    return status;
+}
+
+fila_status fila_broker_add_chaos(
+    fila_broker *broker,
+    const char *spec,
+    uint64_t *ret_seed,
+    fila_error *reterr)
+{
+    struct fb_fault *list = NULL;
+    uint64_t seed = 0;
+    size_t at = 0;
+    fila_status status = parse(spec, &list, &at, &seed, reterr);
+    if (status != FILA_OK) {
+        return status;
+    }
+    seed = seed ? seed : fb_make_seed(0) % UINT32_MAX + 1; /* one that is easily typed again */
+    give_seeds(list, seed);
+    if (list) {
+        append(broker, list);
+    }
+    if (ret_seed) {
+        *ret_seed = seed;
+    }
     return FILA_OK;
 }
 

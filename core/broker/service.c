@@ -431,6 +431,15 @@ static bool hold(struct call *call, int64_t due, fb_reply_fn on_reply, void *use
     return false;
 }
 
+/* fb_reply_fn of FILA_FAULT_CRASH_AFTER. */
+static void crash_instead(void *user, const fila_reply *reply, const fila_error *error)
+{
+    (void)user;
+    (void)reply;
+    (void)error;
+    fb_crash();
+}
+
 /* Checks and runs the call as its fault lets it; true: it is parked. Lock held. */
 static bool execute(struct call *call, fb_reply_fn on_reply, void *user)
 {
@@ -451,6 +460,11 @@ static bool execute(struct call *call, fb_reply_fn on_reply, void *user)
         call->status = fila_fail_wire(
             &call->error, request->call, fault.wire_code, fila_view_of("scripted fault"));
     }
+    if (fault.kind == FILA_FAULT_CRASH_AFTER &&
+        !(broker->commit && fb_commit_pending(broker->commit))) {
+        fb_crash();
+    }
+    on_reply = fault.kind == FILA_FAULT_CRASH_AFTER ? crash_instead : on_reply;
     int64_t due = fault.kind == FILA_FAULT_DELAY ? now + (int64_t)fault.delay_ms * FILA_MS : 0;
     if (broker->commit && fb_commit_pending(broker->commit)) {
         return hold(call, due, on_reply, user);

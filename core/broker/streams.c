@@ -24,6 +24,9 @@ void fb_streams_notify(fila_broker *broker)
     struct fq_consumer *slots;
     while ((slots = fq_next_ready(broker->engine))) {
         struct fb_consumer *consumer = fq_consumer_user(slots);
+        if (consumer->late) {
+            consumer->quiet_until = 0; /* what is not late overtakes */
+        }
         if (may_take(consumer) && !consumer->told) {
             tell(consumer);
         }
@@ -121,6 +124,12 @@ static void apply_fault(struct fb_consumer *consumer, const fila_fault *fault, i
     case FILA_FAULT_FREEZE:
         consumer->left = fault->after_messages;
         break;
+    case FILA_FAULT_LATE:
+        consumer->late = fb_late_new(fault); /* without memory nothing is late */
+        break;
+    case FILA_FAULT_STALL: /* has been */
+    case FILA_FAULT_CRASH:
+    case FILA_FAULT_CRASH_AFTER:
     case FILA_FAULT_ERROR:
     case FILA_FAULT_LOSE_REPLY:
     case FILA_FAULT_HANG:
@@ -142,6 +151,9 @@ static fila_status start(
     if (fault->kind != FILA_FAULT_HANG &&
         fq_consumer_open(broker->engine, now, queue, consumer, &consumer->slots) != FILA_OK) {
         return fila_fail(reterr, FILA_NO_MEMORY, "no memory for a consumer");
+    }
+    if (fault->kind == FILA_FAULT_CRASH_AFTER) {
+        fb_crash();
     }
     if (fault->kind == FILA_FAULT_LOSE_REPLY) {
         unregister(consumer);
@@ -212,6 +224,7 @@ fila_status fb_consumer_open(
         fb_leave(broker);
     }
     if (status != FILA_OK) {
+        fb_late_free(consumer->late);
         free(consumer);
     }
     /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): the list of consumers has it */
@@ -225,6 +238,23 @@ static void fill_delivery(const struct fq_delivery *taken, struct fb_delivery *r
     ret_delivery->lease_end = taken->lease_end;
 }
 
+/* The next message, unless it is late: then the stream is quiet until it is due. */
+static bool take(struct fb_consumer *consumer, struct fq_delivery *ret_taken)
+{
+    int64_t due = FILA_NEVER;
+    if (!consumer->late) {
+        return fq_take(consumer->slots, ret_taken);
+    }
+    if (fb_late_take(consumer->late, consumer->slots, fila_now(), ret_taken, &due)) {
+        return true;
+    }
+    if (due != FILA_NEVER) {
+        consumer->quiet_until = due;
+        fb_alarm(consumer->broker, due);
+    }
+    return false;
+}
+
 static enum fb_take take_locked(
     struct fb_consumer *consumer,
     struct fb_delivery *ret_delivery,
@@ -235,7 +265,7 @@ static enum fb_take take_locked(
         *ret_end = consumer->end;
         return FB_TAKE_END;
     }
-    if (!may_take(consumer) || !consumer->slots || !fq_take(consumer->slots, &taken)) {
+    if (!may_take(consumer) || !consumer->slots || !take(consumer, &taken)) {
         consumer->told = false;
         return FB_TAKE_EMPTY;
     }
@@ -288,6 +318,7 @@ void fb_consumer_close(struct fb_consumer *consumer)
     (void)pthread_mutex_lock(&broker->lock);
     unregister(consumer);
     DL_DELETE(broker->consumers, consumer);
+    fb_late_free(consumer->late);
     fb_settle(broker);
     (void)pthread_mutex_unlock(&broker->lock);
     free(consumer);

@@ -206,34 +206,38 @@ Test(fault, a_hanging_call_is_not_done_and_answered_at_close)
 Test(fault, what_makes_no_sense_is_refused)
 {
     static const struct {
-        fila_fault fault;
+        fila_fault fault; /* size 0: as it should be */
         const char *text;
     } rows[] = {
-        {{sizeof(fila_fault), FILA_FAULT_ERROR, FILA_CALL_ACK, NULL, 0, 1, 13, 0, 0},
+        {{.kind = FILA_FAULT_ERROR, .call = FILA_CALL_ACK, .wire_code = 13},
          "nth is 0: the next use is 1"},
-        {{sizeof(fila_fault), FILA_FAULT_ERROR, FILA_CALL_ACK, NULL, 1, 1, 0, 0, 0},
+        {{.kind = FILA_FAULT_ERROR, .call = FILA_CALL_ACK, .nth = 1},
          "wire_code is 0: must be 1 to 16"},
-        {{sizeof(fila_fault), FILA_FAULT_LOSE_REPLY, FILA_CALL_ACK, NULL, 1, 1, 17, 0, 0},
+        {{.kind = FILA_FAULT_LOSE_REPLY, .call = FILA_CALL_ACK, .nth = 1, .wire_code = 17},
          "wire_code is 17: must be 1 to 16"},
-        {{sizeof(fila_fault), FILA_FAULT_CUT, FILA_CALL_CONSUME, NULL, 1, 1, -1, 0, 0},
+        {{.kind = FILA_FAULT_CUT, .call = FILA_CALL_CONSUME, .nth = 1, .wire_code = -1},
          "wire_code is -1: must be 0 to 16"},
-        {{sizeof(fila_fault), FILA_FAULT_CUT, FILA_CALL_ACK, NULL, 1, 1, 0, 0, 0},
-         "only Consume can be cut or frozen, not Ack"},
-        {{sizeof(fila_fault), FILA_FAULT_FREEZE, FILA_CALL_ENQUEUE, NULL, 1, 1, 0, 0, 0},
-         "only Consume can be cut or frozen, not Enqueue"},
-        {{sizeof(fila_fault), (fila_fault_kind)0, FILA_CALL_ACK, NULL, 1, 1, 0, 0, 0},
-         "no fault kind 0"},
-        {{sizeof(fila_fault), (fila_fault_kind)7, FILA_CALL_ACK, NULL, 1, 1, 0, 0, 0},
-         "no fault kind 7"},
-        {{sizeof(fila_fault), FILA_FAULT_HANG, FILA_CALL_COUNT, NULL, 1, 1, 0, 0, 0}, "no call 17"},
-        {{7, FILA_FAULT_HANG, FILA_CALL_ACK, NULL, 1, 1, 0, 0, 0}, NULL},
+        {{.kind = FILA_FAULT_CUT, .call = FILA_CALL_ACK, .nth = 1},
+         "only Consume can be cut, frozen or late, not Ack"},
+        {{.kind = FILA_FAULT_FREEZE, .call = FILA_CALL_ENQUEUE, .nth = 1},
+         "only Consume can be cut, frozen or late, not Enqueue"},
+        {{.kind = FILA_FAULT_LATE, .call = FILA_ANY_CALL, .nth = 1},
+         "only Consume can be cut, frozen or late, not any call"},
+        {{.kind = (fila_fault_kind)0, .call = FILA_CALL_ACK, .nth = 1}, "no fault kind 0"},
+        {{.kind = (fila_fault_kind)11, .call = FILA_CALL_ACK, .nth = 1}, "no fault kind 11"},
+        {{.kind = FILA_FAULT_HANG, .call = FILA_CALL_COUNT, .nth = 1}, "no call 17"},
+        {{.kind = FILA_FAULT_HANG, .call = FILA_CALL_ACK, .nth = 1, .chance = 1000001},
+         "chance is 1000001: must be at most 1000000"},
+        {{.size = 7, .kind = FILA_FAULT_HANG, .call = FILA_CALL_ACK, .nth = 1}, NULL},
+        {{.size = 1000, .kind = FILA_FAULT_HANG, .call = FILA_CALL_ACK, .nth = 1}, NULL},
     };
 
     fila_broker *broker = with_queue();
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        fila_fault fault = rows[i].fault;
         fila_error error;
-        cr_expect(
-            eq(int, fila_broker_add_fault(broker, &rows[i].fault, &error), FILA_INVALID_ARGUMENT));
+        fault.size = fault.size ? fault.size : sizeof fault;
+        cr_expect(eq(int, fila_broker_add_fault(broker, &fault, &error), FILA_INVALID_ARGUMENT));
         if (rows[i].text) {
             cr_expect(eq(str, error.text, (char *)(uintptr_t)rows[i].text));
         }

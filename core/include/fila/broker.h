@@ -84,12 +84,13 @@ typedef struct fila_broker_options {
      * broker. NULL = nobody is told. */
     void (*on_script_failure)(void *user, const fila_script_failure *failure);
     void *user;
+    const char *chaos; /* faults from the first call on, as in fila_broker_add_chaos; NULL = none */
 } fila_broker_options;
 
 #define FILA_BROKER_OPTIONS_INIT                                                                \
     {                                                                                           \
         sizeof(fila_broker_options), 0, 1000, 100, 10000, 0, 0, FILA_SYNC_FULL, 10, 1048576, 3, \
-            10000, 0, 0                                                                         \
+            10000, 0, 0, 0                                                                      \
     }
 
 /* Starts a broker. Errors: FILA_INVALID_ARGUMENT (option), FILA_BROKER_UNAVAILABLE (cannot listen:
@@ -132,15 +133,26 @@ typedef enum fila_fault_kind {
     FILA_FAULT_HANG,       /* do nothing and never answer */
     FILA_FAULT_CUT,        /* CONSUME: end the stream with `wire_code` (0 = in good order) after
                               `after_messages` */
-    FILA_FAULT_FREEZE /* CONSUME: deliver nothing more after `after_messages`, but keep the stream
-                         open */
+    FILA_FAULT_FREEZE, /* CONSUME: deliver nothing more after `after_messages`, but keep the stream
+                          open */
+    FILA_FAULT_LATE,   /* CONSUME: hold back each message of the stream by `delay_ms` and a random
+                          part of `jitter_ms`, so that they overtake each other */
+    FILA_FAULT_STALL,  /* the broker stands still for `delay_ms` before it does it: no call, message
+                          or keepalive ping is answered on any connection, and none is closed */
+    FILA_FAULT_CRASH,  /* the process is killed (SIGKILL) before it does it */
+    FILA_FAULT_CRASH_AFTER /* the same when it is done, and durable where there is a file, but
+                              before it is answered */
 } fila_fault_kind;
 
+#define FILA_ANY_CALL ((fila_call)255) /* for fila_fault.call */
+
 /* One scripted fault: it applies to the nth use of a call (1 = the next), `count` times in a row (0
- * = for ever). Uses are counted from when it was added, by each fault for itself; of several that
- * apply the one added first does. Of a CONSUME, LOSE_REPLY leases a pipe of messages to nobody,
- * DELAY leases them and hands out nothing before `delay_ms`, and HANG opens a stream that stays
- * silent. Calls that are delayed or hang count as waiting (command_capacity). */
+ * = for ever), or to a random part of these. Uses are counted from when it was added, by each fault
+ * for itself; of several that apply the one added first does. Of a CONSUME, LOSE_REPLY leases a
+ * pipe of messages to nobody, DELAY leases them and hands out nothing before `delay_ms`, and HANG
+ * opens a stream that stays silent. Calls that are delayed or hang count as waiting
+ * (command_capacity). What is random comes of `seed` and the number of the use (LATE: of the
+ * message), so the same uses meet the same faults. */
 typedef struct fila_fault {
     size_t size; /* sizeof(fila_fault) */
     fila_fault_kind kind;
@@ -151,11 +163,29 @@ typedef struct fila_fault {
     int wire_code;
     uint32_t delay_ms;
     uint32_t after_messages;
+    uint32_t jitter_ms;
+    uint32_t chance; /* in a million; 0 = always. LATE: of each message, not of the stream */
+    uint64_t seed;
 } fila_fault;
 
 /* Adds a fault. Errors: FILA_INVALID_ARGUMENT, FILA_NO_MEMORY. Thread: any. */
 FILA_EXPORT FILA_NODISCARD fila_status
 fila_broker_add_fault(fila_broker *broker, const fila_fault *fault, fila_error *reterr);
+
+/* Faults as text, e.g. "ack:lose@5; enqueue:error=unavailable@10%; consume:late=0s..2s; seed=7":
+ * see `fila-worker broker --help` for all of it. Adds each of them. Without a seed in it a random
+ * one is taken; `ret_seed` (may be NULL) gets the one used. Errors: FILA_INVALID_ARGUMENT (where
+ * and what), FILA_NO_MEMORY; then none is added. Thread: any. */
+FILA_EXPORT FILA_NODISCARD fila_status fila_broker_add_chaos(
+    fila_broker *broker,
+    const char *spec,
+    uint64_t *ret_seed,
+    fila_error *reterr);
+
+/* Whether fila_broker_add_chaos would understand `spec`; if not, `ret_at` (may be NULL) gets the
+ * offset of what it does not. Thread: any. */
+FILA_EXPORT FILA_NODISCARD fila_status
+fila_chaos_check(const char *spec, size_t *ret_at, fila_error *reterr);
 
 /* Forgets all faults; what hangs keeps hanging. Thread: any. */
 FILA_EXPORT void fila_broker_clear_faults(fila_broker *broker);
