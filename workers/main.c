@@ -24,6 +24,7 @@ static const struct verb VERBS[] = {
     {"queue", fw_cli_queue, "ls, create, delete, stats"},
     {"dlq", fw_cli_dlq, "ls, show, redrive dead letters"},
     {"handlers", fw_cli_handlers, "what can handle messages, and with which options"},
+    {"plugin", fw_cli_plugin, "info, verify: what a plugin is, and whether a worker would like it"},
     {"try", fw_cli_try, "one message through a handler, without a broker"},
     {"version", fw_cli_version, "version and plugin ABI"},
 };

@@ -71,23 +71,11 @@ enum {
 
 /* ---- The command line ---- */
 
-/* Cuts "K=V" in two. */
-static bool split(char *text, struct fw_try_pair *ret_pair)
-{
-    char *equals = strchr(text, '=');
-    if (!equals || equals == text) {
-        return false;
-    }
-    *equals = '\0';
-    *ret_pair = (struct fw_try_pair){text, equals + 1};
-    return true;
-}
-
 static int take_pair(struct fw_try *request, int option, char *text)
 {
-    struct fw_try_pair pair;
+    struct fw_cli_pair pair;
     const char *name = option == OPT_HEADER ? "--header" : "--option";
-    if (!split(text, &pair)) {
+    if (!fw_cli_pair_split(text, &pair)) {
         return fw_cli_usage("try", "%s \"%s\" is not KEY=VALUE", name, text);
     }
     if (option == OPT_HEADER) {
@@ -189,81 +177,18 @@ static int parse(int argc, char **argv, struct fw_try *request)
 
 /* ---- The handler ---- */
 
-static bool is_list(const fila_plugin *table, const char *name)
+/* The exit status: 0, `refused`, or FW_EXIT_INTERNAL; what is wrong has been told. */
+static int tell_problems(fila_status status, struct fw_plugin_problems *problems, int refused)
 {
-    for (uint32_t i = 0; i < table->option_count; i++) {
-        if (!strcmp(table->options[i].name, name)) {
-            return table->options[i].type == FILA_OPTION_STRINGS;
-        }
-    }
-    return false;
-}
-
-struct options {
-    struct fw_handler_option *items;
-    const char **values;
-    size_t count;
-};
-
-/* Words of the same list become one option. */
-static bool group_options(
-    const struct fw_try *request,
-    const fila_plugin *table,
-    struct options *ret_options)
-{
-    size_t n = request->option_count + 1;
-    struct options options = {calloc(n, sizeof *options.items), calloc(n, sizeof(char *)), 0};
-    size_t used = 0;
-    *ret_options = options;
-    if (!options.items || !options.values) {
-        return false;
-    }
-    for (size_t i = 0; i < request->option_count; i++) {
-        const struct fw_try_pair *pair = &request->options[i];
-        bool list = is_list(table, pair->key);
-        bool seen = false;
-        for (size_t j = 0; list && j < options.count; j++) {
-            seen |= !strcmp(options.items[j].name, pair->key);
-        }
-        if (seen) {
-            continue;
-        }
-        struct fw_handler_option *item = &options.items[options.count++];
-        *item = (struct fw_handler_option){
-            .name = pair->key,
-            .values = options.values + used,
-            .is_list = list,
-            .is_string = true,
-            .file = "",
-        };
-        for (size_t j = i; j < (list ? request->option_count : i + 1); j++) {
-            if (!strcmp(request->options[j].key, pair->key)) {
-                options.values[used++] = request->options[j].value;
-                item->count++;
-            }
-        }
-    }
-    ret_options->count = options.count;
-    return true;
-}
-
-static int bind_handler(
-    const struct fw_plugin_file *file,
-    const struct fw_plugin_binding *binding,
-    int refused,
-    struct fw_plugin **ret_plugin)
-{
-    struct fw_plugin_problems problems = {0};
-    fila_status status = fw_plugin_bind(file, binding, ret_plugin, &problems);
-    for (size_t i = 0; i < problems.count; i++) {
-        const struct fw_diagnostic *problem = &problems.items[i];
+    for (size_t i = 0; i < problems->count; i++) {
+        const struct fw_diagnostic *problem = &problems->items[i];
         if (*problem->file) {
             fw_diagnostic_print(stderr, problem);
         } else {
             (void)fw_cli_fail("try", 0, "option %s: %s", problem->key, problem->text);
         }
     }
-    fw_plugin_problems_free(&problems);
+    fw_plugin_problems_free(problems);
     if (status == FILA_NO_MEMORY) {
         return fw_cli_fail("try", FW_EXIT_INTERNAL, "out of memory");
     }
@@ -273,21 +198,15 @@ static int bind_handler(
 static int open_named(const struct fw_try *request, struct fw_plugin **ret_plugin)
 {
     struct fw_plugin_file *file = NULL;
-    struct options options;
+    struct fw_plugin_problems problems = {0};
     fila_error error = FILA_ERROR_INIT;
     if (fw_plugin_open(request->handler, &file, &error)) {
         return fw_cli_fail("try", FW_EXIT_PLUGIN, "%s", error.text);
     }
-    int status = FW_EXIT_INTERNAL;
-    if (group_options(request, fw_plugin_table(file), &options)) {
-        struct fw_plugin_binding binding = {
-            .options = options.items, .option_count = options.count};
-        status = bind_handler(file, &binding, FW_EXIT_USAGE, ret_plugin);
-    }
-    free(options.items);
-    free(options.values);
+    fila_status status =
+        fw_cli_pairs_bind(request->options, request->option_count, file, ret_plugin, &problems);
     fw_plugin_close(file);
-    return status;
+    return tell_problems(status, &problems, FW_EXIT_USAGE);
 }
 
 static const struct fw_queue_config *find_queue(const struct fw_config *config, const char *queue)
@@ -330,9 +249,10 @@ static int open_queue(
         .secret_variables = config->secret_variables,
         .secret_variable_count = config->secret_variable_count,
     };
-    int status = bind_handler(file, &binding, FW_EXIT_CONFIG, ret_plugin);
+    struct fw_plugin_problems problems = {0};
+    fila_status status = fw_plugin_bind(file, &binding, ret_plugin, &problems);
     fw_plugin_close(file);
-    return status;
+    return tell_problems(status, &problems, FW_EXIT_CONFIG);
 }
 
 static int open_configured(

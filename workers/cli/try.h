@@ -7,17 +7,12 @@
 #define FW_CLI_TRY_H
 
 #include "executor/executor.h"
+#include "pairs.h"
 #include "plugin/loader.h"
-
-/* A KEY=VALUE word of the command line. */
-struct fw_try_pair {
-    const char *key; /* terminated: cut out of argv */
-    const char *value;
-};
 
 struct fw_try {
     const char *handler;
-    struct fw_try_pair *options;
+    struct fw_cli_pair *options;
     size_t option_count;
     fila_header *headers;
     size_t header_count;

@@ -1,16 +1,9 @@
 /* SPDX-License-Identifier: AGPL-3.0-or-later */
-#include "plugin/elf.h"
+#include "plugin/elf_file.h"
 
-#include <elf.h>
-#include <link.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-
-typedef ElfW(Ehdr) elf_header;
-typedef ElfW(Phdr) elf_segment;
-typedef ElfW(Dyn) elf_dynamic;
-typedef ElfW(Sym) elf_symbol;
 
 #if defined(__x86_64__) && defined(__LP64__)
 #    define HOST_MACHINE EM_X86_64
@@ -33,22 +26,8 @@ typedef ElfW(Sym) elf_symbol;
 #define HOST_CLASS (sizeof(void *) == 8 ? ELFCLASS64 : ELFCLASS32)
 #define HOST_DATA  (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? ELFDATA2LSB : ELFDATA2MSB)
 
-struct file {
-    const uint8_t *bytes;
-    size_t len;
-    elf_header header;
-    char *reterr;
-};
-
-struct names {
-    size_t symbols; /* file offset of the dynamic symbol table */
-    size_t symbol_count;
-    size_t strings;
-    size_t strings_len;
-};
-
 static bool __attribute__((format(printf, 2, 3)))
-refuse(const struct file *file, const char *format, ...)
+refuse(const struct fw_elf_file *file, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
@@ -57,7 +36,7 @@ refuse(const struct file *file, const char *format, ...)
     return false;
 }
 
-static bool read_at(const struct file *file, size_t offset, void *ret, size_t size)
+bool fw_elf_read_at(const struct fw_elf_file *file, size_t offset, void *ret, size_t size)
 {
     if (offset > file->len || file->len - offset < size) {
         return false;
@@ -66,20 +45,25 @@ static bool read_at(const struct file *file, size_t offset, void *ret, size_t si
     return true;
 }
 
-static bool segment_at(const struct file *file, size_t index, elf_segment *ret_segment)
+bool fw_elf_segment_at(const struct fw_elf_file *file, size_t index, elf_segment *ret_segment)
 {
     size_t offset = (size_t)file->header.e_phoff;
     if (offset > file->len) {
         return false;
     }
-    return read_at(file, offset + index * sizeof *ret_segment, ret_segment, sizeof *ret_segment);
+    return fw_elf_read_at(
+        file, offset + index * sizeof *ret_segment, ret_segment, sizeof *ret_segment);
 }
 
 /* Where in the file the `size` bytes are that get loaded at that address. */
-static bool offset_of(const struct file *file, uint64_t address, uint64_t size, size_t *ret_offset)
+bool fw_elf_offset_of(
+    const struct fw_elf_file *file,
+    uint64_t address,
+    uint64_t size,
+    size_t *ret_offset)
 {
     elf_segment segment;
-    for (size_t i = 0; i < file->header.e_phnum && segment_at(file, i, &segment); i++) {
+    for (size_t i = 0; i < file->header.e_phnum && fw_elf_segment_at(file, i, &segment); i++) {
         if (segment.p_type != PT_LOAD || address < segment.p_vaddr ||
             address - segment.p_vaddr > segment.p_filesz ||
             size > segment.p_filesz - (address - segment.p_vaddr)) {
@@ -95,7 +79,7 @@ static bool offset_of(const struct file *file, uint64_t address, uint64_t size, 
     return false;
 }
 
-static bool check_header(struct file *file)
+bool fw_elf_check_header(struct fw_elf_file *file)
 {
     const uint8_t *ident = file->bytes;
     if (file->len < EI_NIDENT || memcmp(ident, ELFMAG, SELFMAG) != 0) {
@@ -108,7 +92,7 @@ static bool check_header(struct file *file)
         return refuse(
             file, "ELF byte order: it is %d, this host's is %d", ident[EI_DATA], HOST_DATA);
     }
-    if (!read_at(file, 0, &file->header, sizeof file->header)) {
+    if (!fw_elf_read_at(file, 0, &file->header, sizeof file->header)) {
         return refuse(file, "it is cut short: %zu bytes", file->len);
     }
     if (HOST_MACHINE != EM_NONE && file->header.e_machine != HOST_MACHINE) {
@@ -128,18 +112,19 @@ static bool check_header(struct file *file)
 }
 
 /* How many symbols there are is only known from the hash table. */
-static bool count_by_gnu_hash(const struct file *file, uint64_t address, size_t *ret_count)
+static bool count_by_gnu_hash(const struct fw_elf_file *file, uint64_t address, size_t *ret_count)
 {
     size_t at = 0;
     uint32_t head[4]; /* buckets, first symbol, bloom words, shift */
     uint32_t last = 0;
-    if (!offset_of(file, address, sizeof head, &at) || !read_at(file, at, head, sizeof head)) {
+    if (!fw_elf_offset_of(file, address, sizeof head, &at) ||
+        !fw_elf_read_at(file, at, head, sizeof head)) {
         return false;
     }
     size_t buckets = at + sizeof head + (size_t)head[2] * sizeof(ElfW(Addr));
     for (uint32_t i = 0; i < head[0]; i++) {
         uint32_t bucket = 0;
-        if (!read_at(file, buckets + (size_t)i * 4, &bucket, sizeof bucket)) {
+        if (!fw_elf_read_at(file, buckets + (size_t)i * 4, &bucket, sizeof bucket)) {
             return false;
         }
         last = bucket > last ? bucket : last;
@@ -150,7 +135,7 @@ static bool count_by_gnu_hash(const struct file *file, uint64_t address, size_t 
     }
     size_t chains = buckets + (size_t)head[0] * 4;
     for (uint32_t link = 0; !(link & 1); last++) {
-        if (!read_at(file, chains + (size_t)(last - head[1]) * 4, &link, sizeof link)) {
+        if (!fw_elf_read_at(file, chains + (size_t)(last - head[1]) * 4, &link, sizeof link)) {
             return false;
         }
     }
@@ -158,27 +143,19 @@ static bool count_by_gnu_hash(const struct file *file, uint64_t address, size_t 
     return true;
 }
 
-static bool count_by_hash(const struct file *file, uint64_t address, size_t *ret_count)
+static bool count_by_hash(const struct fw_elf_file *file, uint64_t address, size_t *ret_count)
 {
     size_t at = 0;
     uint32_t head[2]; /* buckets, chains: one for each symbol */
-    if (!offset_of(file, address, sizeof head, &at) || !read_at(file, at, head, sizeof head)) {
+    if (!fw_elf_offset_of(file, address, sizeof head, &at) ||
+        !fw_elf_read_at(file, at, head, sizeof head)) {
         return false;
     }
     *ret_count = head[1];
     return true;
 }
 
-/* The entries of the dynamic section that say where the symbols are. */
-struct dynamic {
-    uint64_t symbols;
-    uint64_t strings;
-    uint64_t strings_len;
-    uint64_t gnu_hash;
-    uint64_t hash;
-};
-
-static void note_entry(struct dynamic *dynamic, const elf_dynamic *entry)
+static void note_entry(struct fw_elf_dynamic *dynamic, const elf_dynamic *entry)
 {
     switch (entry->d_tag) {
     case DT_SYMTAB:
@@ -196,16 +173,19 @@ static void note_entry(struct dynamic *dynamic, const elf_dynamic *entry)
     case DT_HASH:
         dynamic->hash = entry->d_un.d_ptr;
         break;
+    case DT_TEXTREL:
+        dynamic->text_relocations = true;
+        break;
     default:
         break;
     }
 }
 
-static bool read_dynamic(const struct file *file, struct dynamic *ret_dynamic)
+static bool read_dynamic(const struct fw_elf_file *file, struct fw_elf_dynamic *ret_dynamic)
 {
     elf_segment segment;
     for (size_t i = 0; i < file->header.e_phnum; i++) {
-        if (!segment_at(file, i, &segment)) {
+        if (!fw_elf_segment_at(file, i, &segment)) {
             return refuse(file, "it is cut short: %zu bytes", file->len);
         }
         if (segment.p_type != PT_DYNAMIC) {
@@ -214,11 +194,14 @@ static bool read_dynamic(const struct file *file, struct dynamic *ret_dynamic)
         elf_dynamic entry = {.d_tag = DT_NULL};
         for (size_t at = 0; at + sizeof entry <= segment.p_filesz; at += sizeof entry) {
             if (segment.p_offset > file->len ||
-                !read_at(file, (size_t)segment.p_offset + at, &entry, sizeof entry)) {
+                !fw_elf_read_at(file, (size_t)segment.p_offset + at, &entry, sizeof entry)) {
                 return refuse(file, "it is cut short: %zu bytes", file->len);
             }
             if (entry.d_tag == DT_NULL) {
                 break;
+            }
+            if (entry.d_tag == DT_NEEDED && ret_dynamic->needed_count < FW_ELF_NEEDED_MAX) {
+                ret_dynamic->needed[ret_dynamic->needed_count++] = entry.d_un.d_val;
             }
             note_entry(ret_dynamic, &entry);
         }
@@ -227,40 +210,42 @@ static bool read_dynamic(const struct file *file, struct dynamic *ret_dynamic)
     return refuse(file, "it has no dynamic section");
 }
 
-static bool find_names(const struct file *file, struct names *ret_names)
+bool fw_elf_find_names(const struct fw_elf_file *file, struct fw_elf_names *ret_names)
 {
-    struct dynamic dynamic = {0};
+    struct fw_elf_dynamic *dynamic = &ret_names->dynamic;
     size_t count = 0;
-    if (!read_dynamic(file, &dynamic)) {
+    if (!read_dynamic(file, dynamic)) {
         return false;
     }
-    bool counted = dynamic.hash ? count_by_hash(file, dynamic.hash, &count)
-                                : count_by_gnu_hash(file, dynamic.gnu_hash, &count);
+    bool counted = dynamic->hash ? count_by_hash(file, dynamic->hash, &count)
+                                 : count_by_gnu_hash(file, dynamic->gnu_hash, &count);
     if (!counted || count > file->len / sizeof(elf_symbol) ||
-        !offset_of(file, dynamic.symbols, count * sizeof(elf_symbol), &ret_names->symbols) ||
-        !offset_of(file, dynamic.strings, dynamic.strings_len, &ret_names->strings)) {
+        !fw_elf_offset_of(
+            file, dynamic->symbols, count * sizeof(elf_symbol), &ret_names->symbols) ||
+        !fw_elf_offset_of(file, dynamic->strings, dynamic->strings_len, &ret_names->strings)) {
         return refuse(file, "its table of symbols is broken, or it is cut short");
     }
     ret_names->symbol_count = count;
-    ret_names->strings_len = (size_t)dynamic.strings_len;
+    ret_names->strings_len = (size_t)dynamic->strings_len;
     return true;
 }
 
-static bool named(const struct file *file, const struct names *names, uint32_t name)
+static bool named(const struct fw_elf_file *file, const struct fw_elf_names *names, uint32_t name)
 {
     static const char WANTED[] = FILA_PLUGIN_SYMBOL;
     return name <= names->strings_len && names->strings_len - name >= sizeof WANTED &&
            !memcmp(file->bytes + names->strings + name, WANTED, sizeof WANTED);
 }
 
-static bool find_symbol(const struct file *file, elf_symbol *ret_symbol)
+static bool find_symbol(const struct fw_elf_file *file, elf_symbol *ret_symbol)
 {
-    struct names names = {0};
-    if (!find_names(file, &names)) {
+    struct fw_elf_names names = {0};
+    if (!fw_elf_find_names(file, &names)) {
         return false;
     }
     for (size_t i = 0; i < names.symbol_count; i++) {
-        if (read_at(file, names.symbols + i * sizeof *ret_symbol, ret_symbol, sizeof *ret_symbol) &&
+        if (fw_elf_read_at(
+                file, names.symbols + i * sizeof *ret_symbol, ret_symbol, sizeof *ret_symbol) &&
             ret_symbol->st_shndx != SHN_UNDEF && named(file, &names, ret_symbol->st_name)) {
             return true;
         }
@@ -274,11 +259,11 @@ bool fw_elf_descriptor(
     struct fw_descriptor_head *ret_head,
     char reterr[FW_ELF_ERROR_SIZE])
 {
-    struct file file = {.bytes = bytes, .len = len, .reterr = reterr};
+    struct fw_elf_file file = {.bytes = bytes, .len = len, .reterr = reterr};
     elf_symbol symbol = {0};
     size_t offset = 0;
 
-    if (!check_header(&file) || !find_symbol(&file, &symbol)) {
+    if (!fw_elf_check_header(&file) || !find_symbol(&file, &symbol)) {
         return false;
     }
     if (symbol.st_size < sizeof *ret_head) {
@@ -286,7 +271,7 @@ bool fw_elf_descriptor(
             &file, FILA_PLUGIN_SYMBOL ": its size is %llu, the least is %zu",
             (unsigned long long)symbol.st_size, sizeof *ret_head);
     }
-    if (!offset_of(&file, symbol.st_value, sizeof *ret_head, &offset)) {
+    if (!fw_elf_offset_of(&file, symbol.st_value, sizeof *ret_head, &offset)) {
         return refuse(
             &file, FILA_PLUGIN_SYMBOL " is not in the file's data: it must be a constant");
     }

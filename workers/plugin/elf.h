@@ -36,6 +36,37 @@ bool fw_elf_descriptor(
     struct fw_descriptor_head *ret_head,
     char reterr[FW_ELF_ERROR_SIZE]);
 
+#define FW_ELF_NEEDED_MAX   64
+#define FW_ELF_BUILD_ID_MAX 32
+
+/* What a file says of itself besides its descriptor. */
+struct fw_elf_facts {
+    char build_id[2 * FW_ELF_BUILD_ID_MAX + 1]; /* hexadecimal; "" = none */
+    bool executable_stack;
+    bool text_relocations;
+};
+
+struct fw_elf_symbol {
+    const char *name; /* these point into the file's bytes */
+    bool defined;     /* else it is asked of others */
+    bool weak;        /* or unique: of C++ templates and inline functions */
+};
+
+struct fw_elf_visitor {
+    void (*symbol)(void *user, const struct fw_elf_symbol *symbol); /* each that others can see */
+    void (*needed)(void *user, const char *library);
+    void *user;
+};
+
+/* Calls the visitor with the libraries that the file needs, then with its symbols. False as
+ * fw_elf_descriptor. */
+bool fw_elf_facts(
+    const uint8_t *bytes,
+    size_t len,
+    const struct fw_elf_visitor *visitor,
+    struct fw_elf_facts *ret_facts,
+    char reterr[FW_ELF_ERROR_SIZE]);
+
 /* Whether this host can use a plugin with such a head. */
 bool fw_descriptor_check(const struct fw_descriptor_head *head, char reterr[FW_ELF_ERROR_SIZE]);
 

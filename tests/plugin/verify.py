@@ -1,0 +1,159 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""`fila-worker plugin verify` on every broken plugin of defect.c and rude.c, and on sound ones.
+
+    verify.py FILA-WORKER DEFECTS-FOLDER [NAME...]
+
+A row: the plugin; the finding that must be there and the check that makes it, "" = none at all; a part of what it says.
+"""
+import concurrent.futures
+import json
+import os
+import subprocess
+import sys
+import time
+
+MUST = ["--option", "must=x"]
+ROWS = [
+    # What the file itself shows.
+    ("NO_SYMBOL", "refused", "file", "it exports no fila_plugin_descriptor"),
+    ("WRONG_MAGIC", "refused", "file", "magic: it is 0x414c4947"),
+    ("OTHER_MAJOR", "refused", "file", "abi_major: it is 2"),
+    ("NEWER_MINOR", "refused", "file", "it needs a newer fila-worker"),
+    ("SMALL_SIZE", "refused", "file", "plugin_size: it is 88"),
+    ("BIG_SIZE", "refused", "file", "plugin_size: it is 104"),
+    ("SMALL_OPTION", "refused", "file", "option_size: it is 40"),
+    ("BIG_SERVICES", "refused", "file", "services_size: it is"),
+    ("SHORT_OBJECT", "refused", "file", "its size is 4"),
+    ("NOT_CONSTANT", "refused", "file", "it must be a constant"),
+    ("EXPORT", "exports", "file", "1 symbols are exported besides fila_plugin_descriptor: rude_helper"),
+    # Its table.
+    ("NO_HANDLE", "refused", "load", "handle: it is NULL"),
+    ("NO_NAME", "refused", "load", "name: it is missing"),
+    ("NULL_OPTIONS", "refused", "load", "options: it is NULL"),
+    ("BAD_DEFAULT", "refused", "load", "the default of answer"),
+    ("BAD_TYPE", "refused", "load", "the type of answer: it is 99"),
+    ("SAME_OPTION", "refused", "load", "answer is there twice"),
+    ("NO_HELP", "option-help", "load", "the option plain has none"),
+    ("USELESS_DEFAULT", "option-default", "load", "the option must is required and has one"),
+    # References.
+    ("UNDEFINED", "refused", "load", "undefined symbol: fila_symbol_that_nobody_has"),
+    ("ACCIDENT", "undefined", "load", "neither libc nor a library that it names has jansson_version_str"),
+    # Ends that are no return.
+    ("CRASH_LOAD", "crash", "load", "loading it (its constructors): ended by SIGSEGV; at CRASH_LOAD.so+0x"),
+    ("CRASH_INIT", "crash", "life", "init, time 1: ended by SIGSEGV; at CRASH_INIT.so+0x"),
+    ("CRASH_HANDLE", "crash", "messages", "handle, with an empty message: ended by SIGSEGV; at CRASH_HANDLE.so+0x"),
+    ("CRASH_CLOSE", "crash", "life", "close, time 1: ended by SIGSEGV"),
+    ("CRASH_THREAD", "crash", "messages", "ended by SIGSEGV; at CRASH_THREAD.so+0x"),
+    ("ABORT", "crash", "messages", "ended by SIGABRT"),
+    ("STACK", "crash", "messages", "ended by SIGSEGV; at STACK.so+0x"),
+    ("RACE", "crash", "threads", "handle, on 4 threads at once: ended by SIGABRT"),
+    ("HANG_LOAD", "hangs", "load", "loading it (its constructors): no end after"),
+    ("HANG_INIT", "hangs", "life", "init, time 1: no end after"),
+    ("HANG_HANDLE", "hangs", "messages", "handle, with an empty message: no return by a second after the deadline"),
+    ("HANG_CLOSE", "hangs", "life", "close, time 1: no end after"),
+    ("EXIT", "exits", "messages", "handle, with an empty message: the process exited with status 0"),
+    ("QUICK_EXIT", "exits", "messages", "the process exited with status 3"),
+    # Life.
+    ("INIT_FAILS", "init-fails", "life", "time 1: handler defect: no connection to the moon"),
+    ("SECOND_INIT", "init-fails", "life", "time 2: handler rude: only once"),
+    ("LEAK_INIT", "leak", "life", "init and close: about 80 bytes each time"),
+    ("LEAK", "leak", "messages", "a round of messages: about"),
+    ("LEAK_MIB", "leak", "messages", "bytes each time"),
+    ("OPEN", "descriptor-leak", "messages", "more are open, e.g. /dev/null"),
+    ("CLOSE", "descriptor-closed", "messages", "after messages descriptor 3, the host's, is closed"),
+    ("THREAD", "threads-left", "life", "after init and close 100 more run"),
+    # Verdicts.
+    ("RUBBISH", "verdict", "messages", "handle returns 1234"),
+    ("NEVER", "defer-never", "messages", "complete was not called"),
+    ("TWICE", "complete-twice", "messages", "a delivery that is over"),
+    ("LATE", "defer-late", "messages", "after the delivery's deadline"),
+    ("SLOW", "late", "messages", "ms after its deadline"),
+    ("DEAF", "cancel-late", "time", "it goes on for 3"),
+    # Views.
+    ("WRITE_VIEW", "writes-view", "messages", "handle, with a message of one byte"),
+    ("READ_BEYOND", "reads-beyond", "messages", "handle, with an empty message"),
+    # The process.
+    ("FORK", "forked", "messages", "handle returns in a process that it has made"),
+    ("CHILD", "processes-left", "messages", "still run after the plugin's end"),
+    ("MASK", "signal-mask", "messages", "handle leaves another one"),
+    ("SIGNAL", "signal-handler", "messages", "that of SIGUSR1 is another"),
+    ("LOCALE", "locale", "messages", "after messages it is"),
+    ("FOLDER", "folder", "messages", "the working directory is /"),
+    ("UMASK", "umask", "messages", "after messages it is 0000"),
+    ("ENVIRONMENT", "environment", "messages", "it is another"),
+    ("PRINT", "output", "messages", "it prints: all work and no play"),
+    # Nothing to object to.
+    ("NONE", "", "", ""),
+    ("POLITE", "", "", ""),
+    ("DEFER", "", "", ""),
+]
+WARNINGS = {"exports", "option-help", "option-default", "output", "cancel-late"}
+TIMEOUTS = {"DEAF": "5s"}
+
+
+def verify(worker, folder, row):
+    """What is wrong with what it says; "" = nothing."""
+    name, finding, check, text = row
+    needs = MUST if name in DEFECTS or name == "USELESS_DEFAULT" else []
+    command = [worker, "plugin", "verify", "--json", "--timeout", TIMEOUTS.get(name, "300ms"), "--limit", "3s", *needs,
+               os.path.join(folder, name + ".so")]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=300, check=False)
+    wanted = 66 if finding and finding not in WARNINGS else 0
+    try:
+        report = json.loads(done.stdout)
+    except ValueError:
+        return "no JSON: %r %r" % (done.stdout, done.stderr)
+    found = report["findings"]
+    if name == "LATE" and any(f["id"] == "crash" for f in found):
+        return ""  # it aborts when the host, on a busy machine, still takes it
+    if done.returncode != wanted:
+        return "exit status %d, not %d: %r" % (done.returncode, wanted, found)
+    if done.stderr:
+        return "it says on standard error: " + done.stderr
+    if not finding:
+        results = {check["result"] for check in report["checks"]}
+        return "" if not found and results == {"ok"} else "found: %r, results %r" % (found, results)
+    if not any(f["id"] == finding and f["check"] == check and text in f["what"] for f in found):
+        return "not found: %r" % found
+    others = {f["id"] for f in found} - {finding} - ALSO.get(name, set())
+    return "too much: %r" % found if others else ""
+
+
+# What follows from the defect besides its finding.
+ALSO = {
+    "SLOW": {"cancel-late"},
+    "HANG_HANDLE": set(),
+    "FORK": {"processes-left"},
+    "THREAD": {"leak", "hangs"},
+    "SIGNAL": set(),
+    "LEAK_INIT": set(),
+    "CHILD": set(),
+}
+DEFECTS = {"NO_SYMBOL", "WRONG_MAGIC", "OTHER_MAJOR", "NEWER_MINOR", "SMALL_SIZE", "BIG_SIZE", "SMALL_OPTION", "NO_HANDLE",
+           "NO_NAME", "BAD_DEFAULT", "SAME_OPTION", "BAD_TYPE", "NULL_OPTIONS", "NOT_CONSTANT", "UNDEFINED", "INIT_FAILS",
+           "RUBBISH", "NEVER", "TWICE", "LATE", "SHORT_OBJECT", "BIG_SERVICES", "NONE"}
+
+
+def timed(worker, folder, row):
+    started = time.monotonic()
+    answer = verify(worker, folder, row)
+    took = time.monotonic() - started
+    if took > 10:
+        print("%s took %.1f s" % (row[0], took))
+    return answer
+
+
+def main():
+    worker, folder, names = sys.argv[1], sys.argv[2], sys.argv[3:]
+    rows = [row for row in ROWS if not names or row[0] in names]
+    started = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(max_workers=8) as pool:
+        answers = list(pool.map(lambda row: timed(worker, folder, row), rows))
+    wrong = ["%s: %s" % (row[0], answer) for row, answer in zip(rows, answers) if answer]
+    print("\n".join(wrong))
+    print("%d plugins, %d wrong, %.1f s" % (len(rows), len(wrong), time.monotonic() - started))
+    return 1 if wrong or not rows else 0
+
+
+sys.exit(main())
