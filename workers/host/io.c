@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "queue_status.h"
+#include "crash.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -244,6 +245,7 @@ static void drain(struct fw_io *io, const struct mail *m)
     for (struct fw_queue *q = io->queues; q; q = *fw_queue_link(q)) {
         if (!m->queue || m->queue == q) {
             fw_queue_drain(q, m->deadline);
+            FW_CRASH(DRAIN_BEGUN);
         }
     }
 }
@@ -374,6 +376,7 @@ static void drained(void *user, struct fw_queue *queue)
     *at = *fw_queue_link(queue);
     fw_gone_add(&io->gone, queue);
     io->events->drained(io->user, queue);
+    FW_CRASH(DRAINED);
 }
 
 static const struct fw_queue_events QUEUE_EVENTS = {
@@ -395,6 +398,7 @@ static void end_turn(struct fw_io *io)
     struct fila_transport *t = io->turn.transport;
     if (io->turn.settles) {
         t->ops->settle(t, io->turn.settles);
+        FW_CRASH(ACK_HANDED_OVER);
     }
     if (io->turn.publishes) {
         t->ops->publish(t, io->turn.publishes);

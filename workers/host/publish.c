@@ -143,6 +143,7 @@ static void on_sent(struct fila_publish *p)
     struct fw_queue *q = sending->item->queue;
     q->in_transport--;
     sending->in_flight--;
+    FW_CRASH(PUBLISH_ANSWERED);
     if (p->error.code != FILA_OK) {
         note_failure(sending, p);
     }
@@ -155,6 +156,7 @@ static void on_sent(struct fila_publish *p)
 static void send(struct fw_queue *q, struct fw_sending *sending)
 {
     struct fw_turn *turn = q->turn;
+    FW_CRASH(BEFORE_PUBLISH);
     sending->state = SENDING_UNDER_WAY;
     sending->error = (fila_error)FILA_ERROR_INIT;
     for (uint32_t i = 0; i < sending->count; i++) {

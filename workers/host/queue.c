@@ -65,6 +65,7 @@ static void on_opened(void *user, int64_t now)
         fw_int("opens", slot->opens));
     q->events->stream_up(q->user, q);
     fw_queue_watch_opened(q);
+    FW_CRASH(STREAM_OPENED);
 }
 
 static uint64_t lane_hash(fila_view key)
@@ -132,6 +133,7 @@ static void on_message(void *user, fila_message *message, const struct fila_read
         .lease_end = read->lease_end,
     };
     fw_delivery_message(q->engine, fw_queue_clock(q, read->read_at), slot->index, &arrival);
+    FW_CRASH(AFTER_READ);
 }
 
 static enum fw_stream_end end_kind(const fila_error *why)
@@ -270,6 +272,7 @@ void fw_queue_done(struct fw_job *job)
     struct fw_item *item = fw_item_of_job(job);
     struct fw_queue *q = item->queue;
     item->ran_ns = job->verdict.ended - job->verdict.started;
+    FW_CRASH(AFTER_RUN);
     if (!(item->used_by & FW_ITEM_HELD) || !fw_publish_start(q, item)) {
         fw_queue_verdict(q, item);
     }
@@ -290,6 +293,11 @@ void fw_queue_on_settled(struct fila_settle *settle)
     fw_queue_call_ended(
         q, settle->result == FILA_SETTLE_OK ? FILA_OK : settle->error.code, item->settle_sent);
     fw_record_settled(&q->record, settle, took);
+    if (settle->kind == FILA_SETTLE_ACK) {
+        FW_CRASH(ACK_ANSWERED);
+    } else {
+        FW_CRASH(NACK_ANSWERED);
+    }
     if (settle->result != FILA_SETTLE_OK && settle->result != FILA_SETTLE_GONE) {
         FW_LOG(
             FW_EVENT_SETTLE_ERROR,
@@ -338,6 +346,7 @@ void fw_queue_on_published(struct fila_publish *publish)
     q->in_transport--;
     fw_queue_call_ended(q, publish->error.code, item->publish_sent);
     fw_record_published(&q->record, &publish->error, fw_queue_clock(q, fila_now()));
+    FW_CRASH(DEAD_LETTER_ANSWERED);
     if (publish->error.code != FILA_OK) {
         FW_LOG(
             FW_EVENT_SETTLE_ERROR, "a dead-letter copy was not confirmed",

@@ -53,6 +53,11 @@ static void settle(struct fw_queue *q, const struct fw_command *c, enum fila_set
 {
     struct fw_item *item = c->user;
     struct fila_settle *s = &item->settle;
+    if (kind == FILA_SETTLE_ACK) {
+        FW_CRASH(BEFORE_ACK);
+    } else {
+        FW_CRASH(BEFORE_NACK);
+    }
     s->next = NULL;
     s->kind = kind;
     s->queue = fila_message_queue(item->message);
@@ -74,6 +79,7 @@ static void publish(struct fw_queue *q, const struct fw_command *c)
 {
     struct fw_item *item = c->user;
     struct fila_publish *p = &item->publish;
+    FW_CRASH(BEFORE_DEAD_LETTER);
     struct fw_dead_letter_facts facts = {c->cause, c->attempt, item->job.reason};
     size_t count = 0;
     if (fw_dead_letter_headers(item->message, &facts, &item->copy_headers, &count) != FILA_OK) {
@@ -211,6 +217,7 @@ static void log_finish(struct fw_queue *q, const struct fw_item *item, const str
 static void finish(struct fw_queue *q, const struct fw_command *c)
 {
     struct fw_item *item = c->user;
+    FW_CRASH(BEFORE_FINISH);
     log_finish(q, item, c);
     fw_queue_release(q, item, FW_ITEM_HELD);
 }
@@ -303,8 +310,10 @@ static void on_probed(void *user, bool healthy)
 static void submit(struct fw_queue *q)
 {
     if (q->runs) {
+        FW_CRASH(BEFORE_RUN);
         fw_executor_submit(q->executor, q->runs);
         q->runs = NULL;
+        FW_CRASH(RUN_HANDED_OVER);
     }
     q->runs_end = &q->runs;
 }

@@ -7,6 +7,7 @@
 #define FW_HOST_QUEUE_INTERNAL_H
 
 #include "base/error.h"
+#include "crash.h"
 #include "item.h"
 #include "queue.h"
 #include "record.h"

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "crash.h"
 #include "plugin/loader.h"
 
 #include <stdlib.h>
@@ -319,6 +320,7 @@ static void commit(
             fw_io_drain(io, s->queue, deadline);
         }
     }
+    FW_CRASH(AMID_RELOAD);
     for (size_t i = 0; i < plan->count; i++) {
         if (plan->kept[i]) {
             result.changed++;
@@ -348,6 +350,7 @@ bool fw_served_reload(
     };
     bool ok = plan.fresh && plan.kept && prepare(&plan, *list, source);
     if (ok) {
+        FW_CRASH(BEFORE_RELOAD);
         commit(&plan, list, source->io, source->ref, deadline, ret_result);
     } else if (plan.fresh) {
         undo(&plan, source->io);

@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: AGPL-3.0-or-later
  *
  * A plugin for the end-to-end tests that writes down what it ran: one line "PAYLOAD ATTEMPT ID
- * BUILD" for each run, appended to a file with one write(2), at its end. How long it takes, and how
- * often it fails, are options.
+ * BUILD" for each run that succeeds, appended to a file with one write(2), at its end. How long it
+ * takes, and how often it fails, are options. A payload that begins with
+ *
+ *     f   always fails
+ *     r   fails at its first attempt
+ *     p   is also published to the queue "out"
  */
 #include <fila/plugin.h>
 
@@ -32,13 +36,25 @@ static void pass(int64_t ms)
     }
 }
 
+static int publish(const fila_delivery *d, const fila_services *s)
+{
+    fila_publication copy = FILA_PUBLICATION_INIT;
+    copy.queue = "out";
+    copy.queue_len = 3;
+    copy.payload = d->payload;
+    copy.payload_len = d->payload_len;
+    return s->publish(d, &copy) == FILA_PUBLISH_TAKEN ? FILA_ACK : FILA_RETRY;
+}
+
 static int handle(void *instance, const fila_delivery *d, const fila_services *s)
 {
     struct ledger *self = instance;
     char line[256];
     pass(self->run_ms);
     int number = atomic_fetch_add(&self->runs, 1) + 1;
-    if (self->fail_every && number % self->fail_every == 0) {
+    char kind = d->payload_len ? (char)d->payload[0] : '?';
+    if ((self->fail_every && number % self->fail_every == 0) || kind == 'f' ||
+        (kind == 'r' && d->attempt == 1)) {
         s->reason(s, d, "it was its turn to fail");
         return FILA_RETRY;
     }
@@ -50,7 +66,7 @@ static int handle(void *instance, const fila_delivery *d, const fila_services *s
         s->reason(s, d, "the ledger cannot be written");
         return FILA_RETRY;
     }
-    return FILA_ACK;
+    return kind == 'p' ? publish(d, s) : FILA_ACK;
 }
 
 static int init(const fila_services *s, void **ret_self)
