@@ -97,7 +97,8 @@ class Ledger:
         return [letter.get("dead_letter", {}).get("message-id") or letter["id"] for letter in letters]
 
     def result(self, bound):
-        """What the table shows. Lost: confirmed, and neither done nor a dead letter, with nothing left in
+        """What the table shows. Duplicates: runs that had succeeded before, and further copies of dead
+        letters. Lost: confirmed, and neither done nor a dead letter, with nothing left in
         the queue."""
         runs, dead = self.runs(), self.dead()
         done = {run[1] for run in runs}
@@ -106,5 +107,5 @@ class Ledger:
         published = self.depth("out")
         wanted = len({run[0] for run in runs if run[0].startswith("p")})
         expect(published >= wanted, "%d published by handlers whose messages are acked, of %d", published, wanted)
-        return {"in": len(self.ids), "outcomes": dict(self.outcomes), "duplicates": len(runs) - len(done),
+        return {"in": len(self.ids), "outcomes": dict(self.outcomes), "duplicates": len(runs) - len(done) + len(dead) - len(set(dead)),
                 "dead": len(dead), "bound": bound, "lost": len(lost)}

@@ -144,6 +144,7 @@ int fw_cli_broker(int argc, char **argv)
     (void)sigaddset(&set, SIGINT);
     (void)pthread_sigmask(SIG_BLOCK, &set, NULL);
     (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGXFSZ, SIG_IGN); /* a file at its limit is a full disk */
     if (fila_broker_open(&options, &broker, &error) != FILA_OK) {
         return fw_cli_fail("broker", FW_EXIT_UNREACHABLE, "%s", error.text);
     }

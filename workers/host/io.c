@@ -3,8 +3,8 @@
 
 #include "base/clock.h"
 #include "base/error.h"
-#include "queue_status.h"
 #include "crash.h"
+#include "queue_status.h"
 
 #include <pthread.h>
 #include <stdlib.h>
