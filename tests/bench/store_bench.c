@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: AGPL-3.0-or-later
  *
- * What durability costs. `store_bench FOLDER [rates] [depth]`, both parts unless named; the files are
- * made in FOLDER, which should be on a real disk.
+ * What durability costs. `store_bench FOLDER [rates] [depth]`, both parts unless named; the files
+ * are made in FOLDER, which should be on a real disk.
  *
  * rates: calls a second with 64 in flight, enqueues and then deliveries with their acks, in memory,
  * with sync=normal and with sync=full, through the client library: in process, and over gRPC to a
@@ -9,8 +9,8 @@
  * busy for all.
  *
  * depth: a file with 1,000,000 waiting messages of 256 B: how long a start takes, what the process
- * holds; and what an enqueue and an ack cost (CPU time of all threads) at 1 k, 100 k and 1 M waiting,
- * and leased.
+ * holds; and what an enqueue and an ack cost (CPU time of all threads) at 1 k, 100 k and 1 M
+ * waiting, and leased.
  */
 #include "base/clock.h"
 #include "broker/service.h"
@@ -269,7 +269,12 @@ static void on_done(void *user, const fila_reply *reply, const fila_error *error
     gate_leave(user);
 }
 
-static void put(fila_broker *broker, struct gate *gate, const char *queue, uint32_t count, size_t len)
+static void put(
+    fila_broker *broker,
+    struct gate *gate,
+    const char *queue,
+    uint32_t count,
+    size_t len)
 {
     fila_request request = {.call = FILA_CALL_ENQUEUE};
     uint32_t before = gate->done;
@@ -336,7 +341,12 @@ static void reader_next(struct reader *reader, struct fb_delivery *ret_delivery)
 }
 
 /* Takes and acks, or only takes: then each needs a command of somebody to go on. */
-static void take(fila_broker *broker, struct gate *gate, struct reader *reader, uint32_t count, bool ack)
+static void take(
+    fila_broker *broker,
+    struct gate *gate,
+    struct reader *reader,
+    uint32_t count,
+    bool ack)
 {
     fila_request request = {.call = ack ? FILA_CALL_ACK : FILA_CALL_GET_CONFIG};
     uint32_t before = gate->done;
