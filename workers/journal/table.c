@@ -92,11 +92,13 @@ static size_t size_of(const struct row *row)
 
 static void mark(struct fw_journal_table *table, struct row *row)
 {
-    if (!row->changed) {
+    if (row->changed) { /* records are written in the order of the last changes */
+        DL_DELETE2(table->changed, row, prev_changed, next_changed);
+    } else {
         row->changed = true;
-        DL_APPEND2(table->changed, row, prev_changed, next_changed);
         table->changed_bytes += size_of(row);
     }
+    DL_APPEND2(table->changed, row, prev_changed, next_changed);
 }
 
 static void unmark(struct fw_journal_table *table, struct row *row)
