@@ -187,6 +187,9 @@ static void obey(struct sim_worker *worker, const struct fw_command *command)
     case FW_COMMAND_PROBE:
         sim_probe(worker);
         break;
+    case FW_COMMAND_COMPANY:
+    case FW_COMMAND_RECORD:
+        break;
     case FW_COMMAND_NOTICE:
         notice(worker, command);
         break;

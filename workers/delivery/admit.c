@@ -13,6 +13,7 @@ static void forget_if_redriven(struct fw_delivery *e, struct fw_id *id, const st
         fw_ids_forget(id);
         id->attempt_seen = h->attempt_count;
         id->seen_at = e->now;
+        fw_record(e, h);
     }
 }
 

@@ -6,6 +6,7 @@ struct count {
     uint32_t accounts[FW_ACCOUNT_COUNT];
     uint32_t ready;
     uint32_t unsure;
+    uint32_t suspects;
     uint32_t waiting;
     uint32_t aside;
     uint32_t behind;
@@ -17,8 +18,8 @@ struct count {
 
 static bool has_timer(const struct fw_held *h)
 {
-    return h->state == FW_BEHIND || h->state == FW_ASIDE || h->state == FW_WAITING ||
-           h->state == FW_RESEND;
+    return h->state == FW_SUSPECT || h->state == FW_BEHIND || h->state == FW_ASIDE ||
+           h->state == FW_WAITING || h->state == FW_RESEND;
 }
 
 static void add(struct count *count, const struct fw_held *h)
@@ -27,6 +28,7 @@ static void add(struct count *count, const struct fw_held *h)
     count->accounts[h->account]++;
     count->ready += h->state == FW_READY && !h->unsure;
     count->unsure += h->state == FW_READY && h->unsure;
+    count->suspects += h->state == FW_SUSPECT;
     count->waiting += h->state == FW_WAITING;
     count->aside += h->state == FW_ASIDE;
     count->behind += h->state == FW_BEHIND;
@@ -39,7 +41,7 @@ static void add(struct count *count, const struct fw_held *h)
 /* One delivery by itself. */
 static const char *check_held(const struct fw_delivery *e, const struct fw_held *h)
 {
-    bool active = h->state == FW_READY || h->state == FW_RUNNING;
+    bool active = h->state == FW_READY || h->state == FW_SUSPECT || h->state == FW_RUNNING;
     if (h->state == FW_NEW) {
         return "a held delivery is in no state";
     }
@@ -79,7 +81,8 @@ static const char *check_tables(const struct fw_delivery *e, const struct count 
         return "a tree has lost or kept something";
     }
     if (e->waiting != count->waiting || e->running != count->running ||
-        e->settling != count->settling || e->aside != count->aside || e->behind != count->behind ||
+        e->suspect_count != count->suspects || e->settling != count->settling ||
+        e->aside != count->aside || e->behind != count->behind ||
         e->timers.count != count->timers) {
         return "a count is wrong";
     }

@@ -34,6 +34,7 @@
 #include <stdint.h>
 
 struct fw_delivery;
+struct fw_shared;
 
 enum fw_dead_letter {
     FW_DEAD_LETTER_WORKER,
@@ -72,7 +73,9 @@ struct fw_delivery_config {
     uint32_t breaker_failures;
     int64_t breaker_probe;
     int64_t breaker_max;
-    bool has_probe;            /* the handler can be asked whether its dependency is back */
+    bool has_probe;           /* the handler can be asked whether its dependency is back */
+    bool journal;             /* RECORD commands are wanted */
+    struct fw_shared *shared; /* with the other engines of the process; outlives them. NULL: none */
     uint32_t settle_in_flight; /* settlements sent and unanswered: 256 */
     uint64_t seed;             /* of jitter */
 };
@@ -162,18 +165,23 @@ const char *fw_outcome_name(enum fw_outcome outcome);
 const char *fw_cause_name(enum fw_cause cause);
 
 enum fw_command_kind {
-    FW_COMMAND_RUN,         /* user, deadline, attempt, lease_end */
-    FW_COMMAND_CANCEL,      /* user: ask the run to stop; its verdict is still expected */
-    FW_COMMAND_ACK,         /* user, deadline */
-    FW_COMMAND_NACK,        /* user, deadline, cause (NONE: returned unstarted) */
-    FW_COMMAND_REJECT,      /* user, deadline, cause: nack for good (dead_letter = broker) */
-    FW_COMMAND_PUBLISH,     /* user, deadline, cause, attempt: the dead-letter copy */
-    FW_COMMAND_GRANT,       /* stream, credits */
+    FW_COMMAND_RUN,     /* user, deadline, attempt, lease_end, alone (a crash suspect: nothing runs
+                           beside it) */
+    FW_COMMAND_CANCEL,  /* user: ask the run to stop; its verdict is still expected */
+    FW_COMMAND_ACK,     /* user, deadline */
+    FW_COMMAND_NACK,    /* user, deadline, cause (NONE: returned unstarted) */
+    FW_COMMAND_REJECT,  /* user, deadline, cause: nack for good (dead_letter = broker) */
+    FW_COMMAND_PUBLISH, /* user, deadline, cause, attempt: the dead-letter copy */
+    FW_COMMAND_GRANT,   /* stream, credits */
     FW_COMMAND_OPEN_STREAM, /* stream, window */
     FW_COMMAND_STOP_STREAM, /* stream */
     FW_COMMAND_PROBE,       /* ask the handler whether its dependency is back */
-    FW_COMMAND_NOTICE,      /* notice, user (may be NULL), value, stream (PIPE_SLOW,
-                                RECONNECT): something for the log */
+    FW_COMMAND_COMPANY,     /* user: its run is not alone any more (it is over its deadline) */
+    FW_COMMAND_RECORD, /* user, and what is known of its id from now on, for the journal: attempt
+                          (tries), deadline (not before), seen, cause (doomed), done, outcome (done
+                          as); all 0: nothing */
+    FW_COMMAND_NOTICE, /* notice, user (may be NULL), value, stream (PIPE_SLOW,
+                           RECONNECT): something for the log */
     FW_COMMAND_FINISH, /* user, outcome, cause, attempt: the delivery is over; last command that
                           names it */
     FW_COMMAND_DRAINED /* the drain is over: nothing is held, no stream is open */
@@ -200,6 +208,9 @@ struct fw_command {
     int64_t deadline;
     int64_t lease_end; /* of RUN: the earliest instant at which the lease may end */
     uint32_t attempt;  /* tries including this one */
+    uint32_t seen;     /* the broker's attempt count, highest read */
+    bool alone;
+    bool done; /* a success whose ack may not have reached the broker */
     enum fw_cause cause;
     enum fw_outcome outcome;
     uint32_t stream;
@@ -228,6 +239,29 @@ struct fw_delivery_stats {
     bool paused;
 };
 
+/* What the engines of a process have in common: a bound on what runs over all of them (max_running;
+ * turns are fair: each engine that waits starts one), and the rule that a crash suspect runs alone.
+ * No lock: it belongs to the thread of its engines. After any event an engine may be due for the
+ * sake of another, so all their fw_delivery_wake_at are to be asked. */
+struct fw_shared *fw_shared_new(uint32_t max_running); /* 0 = no limit; NULL without memory */
+void fw_shared_free(struct fw_shared *shared);         /* after its engines; takes NULL */
+void fw_shared_limit(struct fw_shared *shared, uint32_t max_running);
+uint32_t fw_shared_running(const struct fw_shared *shared);
+
+/* What an earlier process knew of a message. The texts are copied. */
+struct fw_restored {
+    const char *queue;
+    size_t queue_len;
+    const char *id;
+    size_t id_len;
+    uint32_t tries;
+    uint32_t seen;
+    int64_t not_before;
+    enum fw_cause doomed;
+    bool done;
+    enum fw_outcome done_as;
+};
+
 /* What is wrong with a config, in words, with the inequality and the value that would pass; false =
  * nothing. `timeout + margin + slack >= visibility_timeout` and the like. */
 bool fw_delivery_config_problem(
@@ -236,12 +270,27 @@ bool fw_delivery_config_problem(
     size_t size);
 
 /* NULL without memory. `config` is copied. The first commands open the streams. */
-/* What of a visibility timeout a message may wait and run: without margin and slack, on a path whose
- * times are not known yet. */
+/* What of a visibility timeout a message may wait and run: without margin and slack, on a path
+ * whose times are not known yet. */
 int64_t fw_delivery_usable(int64_t vt);
 
 struct fw_delivery *fw_delivery_new(const struct fw_delivery_config *config, int64_t now);
 void fw_delivery_free(struct fw_delivery *engine); /* takes NULL; what is held is forgotten */
+
+/* Takes up what the journal says of a message, as fw_command RECORD told it. Before the first
+ * message; without memory it is not known. */
+void fw_delivery_restore(
+    struct fw_delivery *engine,
+    int64_t now,
+    const struct fw_restored *restored);
+/* The message may have crashed the process (rule 15): it runs alone, or, with two crashes or more
+ * while it ran alone, never again: it is dead-lettered for the cause `poison`. Of `suspect`, queue
+ * and id count. */
+void fw_delivery_suspect(
+    struct fw_delivery *engine,
+    int64_t now,
+    const struct fw_restored *suspect,
+    uint32_t crashes);
 
 void fw_delivery_stream_open(
     struct fw_delivery *engine,

@@ -44,6 +44,7 @@ static void give_back_all(struct fw_delivery *e, bool waiting)
 {
     give_back(e, FW_BEHIND);
     give_back(e, FW_ASIDE);
+    give_back(e, FW_SUSPECT);
     give_back(e, FW_READY);
     if (waiting) {
         give_back(e, FW_WAITING);
@@ -53,7 +54,8 @@ static void give_back_all(struct fw_delivery *e, bool waiting)
 /* Anything that give_back_all would find. */
 static bool any_to_give_back(const struct fw_delivery *e, bool waiting)
 {
-    uint32_t unstarted = e->certain.count + e->unsure.count + e->behind + e->aside;
+    uint32_t unstarted = e->certain.count + e->unsure.count + e->suspect_count + e->behind +
+                         e->aside;
     return unstarted > 0 || (waiting && e->waiting > 0);
 }
 

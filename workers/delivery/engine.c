@@ -20,6 +20,7 @@ struct fw_delivery *fw_delivery_new(const struct fw_delivery_config *config, int
     e->vt = e->config.visibility_timeout;
     e->need_limit = FILA_NEVER;
     e->random = config->seed;
+    e->shared = config->shared != NULL ? config->shared : &e->own_shared;
     if (!fw_ids_init(&e->ids, config->seed) || !fw_held_init(e) || !fw_lane_init(e) ||
         !fw_commands_reserve(&e->commands, 1) || !fw_streams_resize(e, e->config.streams)) {
         fw_delivery_free(e);
@@ -39,6 +40,7 @@ void fw_delivery_free(struct fw_delivery *engine)
     if (engine == NULL) {
         return;
     }
+    fw_shared_leave(engine);
     fw_streams_fini(engine);
     fw_lane_fini(engine);
     fw_held_fini(engine);
@@ -60,6 +62,7 @@ static void timers_due(struct fw_delivery *e)
     while ((timer = fw_heap_first(&e->timers)) != NULL && timer->due <= e->now) {
         struct fw_held *h = FW_OWNER(timer, struct fw_held, timer);
         switch (h->state) {
+        case FW_SUSPECT:
         case FW_BEHIND:
         case FW_ASIDE:
             fw_time_over(e, h);
@@ -86,7 +89,10 @@ static void step(struct fw_delivery *e)
         fw_drain_step(e);
     }
     fw_streams_step(e);
-    if (e->certain.count + e->unsure.count > 0) {
+    if (e->suspects != NULL || e->shared->alone == e) {
+        fw_suspects_step(e);
+    }
+    if (e->certain.count + e->unsure.count > 0 || e->blocked) {
         fw_start(e);
     }
     if (e->acks != NULL || e->nacks != NULL) {
@@ -282,6 +288,7 @@ int64_t fw_delivery_wake_at(const struct fw_delivery *engine)
     const struct fw_timer *timer = fw_heap_first(&engine->timers);
     int64_t wake = timer != NULL ? timer->due : FILA_NEVER;
     wake = fw_min(wake, fw_start_wake(engine));
+    wake = fw_min(wake, fw_suspects_wake(engine));
     wake = fw_min(wake, fw_breaker_wake(engine));
     wake = fw_min(wake, fw_drain_wake(engine));
     wake = fw_min(wake, fw_streams_wake(engine));
@@ -296,7 +303,7 @@ struct fw_delivery_stats fw_delivery_stats(const struct fw_delivery *engine)
         .held_bytes = engine->held_bytes,
         .running = engine->running,
         .prefetched = engine->accounts[FW_ACCOUNT_PREFETCH],
-        .ready = engine->certain.count + engine->unsure.count,
+        .ready = engine->certain.count + engine->unsure.count + engine->suspect_count,
         .retry_waiting = engine->waiting,
         .settling = engine->accounts[FW_ACCOUNT_SETTLING],
         .breaker_open = engine->breaker.open,

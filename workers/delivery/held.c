@@ -116,6 +116,11 @@ static void leave(struct fw_delivery *e, struct fw_held *h)
     case FW_READY:
         fw_tree_remove(h->unsure ? &e->unsure : &e->certain, &h->node);
         break;
+    case FW_SUSPECT:
+        DL_DELETE(e->suspects, h);
+        e->suspect_count--;
+        fw_heap_clear(&e->timers, &h->timer);
+        break;
     case FW_BEHIND:
         DL_DELETE(h->lane->behind, h);
         e->behind--;
@@ -134,6 +139,7 @@ static void leave(struct fw_delivery *e, struct fw_held *h)
         break;
     case FW_RUNNING:
         e->running--;
+        fw_shared_ended(e, h);
         break;
     case FW_QUEUED:
         if (h->settle == FW_COMMAND_ACK) {
@@ -156,7 +162,7 @@ void fw_move(struct fw_delivery *e, struct fw_held *h, enum fw_state state)
 {
     leave(e, h);
     h->state = state;
-    if (state != FW_READY && state != FW_RUNNING) {
+    if (state != FW_READY && state != FW_SUSPECT && state != FW_RUNNING) {
         fw_lane_leave(e, h);
     }
 }

@@ -147,7 +147,8 @@ struct fw_id *fw_ids_take(struct fw_ids *ids, const struct fw_arrival *arrival)
 
 static enum fw_memory worth(const struct fw_id *id, int64_t now)
 {
-    if (id->tries > 0 || id->done || id->doomed != FW_CAUSE_NONE || id->not_before > now) {
+    if (id->tries > 0 || id->done || id->suspect || id->doomed != FW_CAUSE_NONE ||
+        id->not_before > now) {
         return FW_MEMORY_KEPT;
     }
     return id->nacked_at != 0 || id->flush != 0 || id->nack_unsure > now ? FW_MEMORY_LIGHT
@@ -184,6 +185,7 @@ void fw_ids_forget(struct fw_id *id)
     id->nacked_at = 0;
     id->flush = 0;
     id->doomed = FW_CAUSE_NONE;
+    id->suspect = false;
     id->done = false;
     id->done_settled = false;
 }

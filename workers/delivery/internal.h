@@ -7,6 +7,9 @@
  *   admit.c           a message comes in: duplicates, what is known of its id, where it goes
  *   lanes.c           one at a time per key (12)
  *   start.c           what runs next (1, 2), what is returned (7), the rate
+ *   shared.c          what the engines of a process share: max_running, who runs alone
+ *   suspects.c        crash suspects run alone (15)
+ *   restore.c         what the journal is told, and what it tells (6, 15)
  *   retry.c           a verdict comes in: tries, backoff in place (5, 6)
  *   deadletter.c      the worker's own dead letters (11)
  *   settle.c          acks and nacks (3, 4), at most so many in flight (9)
@@ -89,6 +92,7 @@ struct fw_id {
     int64_t nack_unsure;  /* until then a nack of ours may still be done, on any lease */
     uint64_t flush;       /* number of the flush that returned it */
     enum fw_cause doomed; /* not NONE: it goes to the dead letters without running again */
+    bool suspect;         /* it may have crashed the process: it runs alone */
     bool done;            /* a success is not settled for certain: acked on sight */
     bool done_settled;    /* its ack was OK: what comes now is a stale copy */
     enum fw_outcome done_as;
@@ -127,6 +131,7 @@ struct fw_chunk {
 enum fw_state {
     FW_NEW,
     FW_READY,   /* in engine->certain or engine->unsure */
+    FW_SUSPECT, /* ready, but only to run alone: in engine->suspects */
     FW_BEHIND,  /* its lane is busy */
     FW_ASIDE,   /* its lane went on without it: it cannot start any more */
     FW_WAITING, /* for time */
@@ -170,8 +175,8 @@ struct fw_window {
 
 struct fw_held {
     struct fw_tree_node node; /* READY */
-    struct fw_timer timer;    /* BEHIND, ASIDE, WAITING, RESEND */
-    struct fw_held *prev;     /* in a lane, a settle queue, or the settlements under way */
+    struct fw_timer timer;    /* SUSPECT, BEHIND, ASIDE, WAITING, RESEND */
+    struct fw_held *prev; /* in a lane, a settle queue, the settlements under way, the suspects */
     struct fw_held *next;
     UT_hash_handle hh; /* by user */
     void *user;
@@ -239,6 +244,18 @@ struct fw_stream {
     uint64_t flush_number;
 };
 
+/* Between the engines of a process. */
+struct fw_shared {
+    uint32_t limit; /* 0 = none */
+    uint32_t running;
+    struct fw_delivery *queue; /* engines with work that the limit keeps from starting, in turn */
+    struct fw_delivery *alone; /* whose suspect runs alone, or is to as soon as nothing runs */
+    struct fw_held *alone_run; /* that suspect, once it runs */
+    int64_t alone_since;
+    int64_t alone_until; /* of the wish, or of the run */
+    int64_t alone_next;  /* no earlier wish: the others have their turn */
+};
+
 struct fw_breaker {
     bool open;
     bool asked;     /* a probe is under way */
@@ -278,6 +295,15 @@ struct fw_delivery {
     struct fw_lane *free_lanes;
     struct fw_chunk *lane_chunks;
 
+    struct fw_shared *shared; /* the config's, or own_shared */
+    struct fw_shared own_shared;
+    struct fw_delivery *queue_prev; /* in shared->queue */
+    struct fw_delivery *queue_next;
+    bool queued;
+    bool blocked; /* by shared, with work that could start */
+
+    struct fw_held *suspects; /* SUSPECT, in read order */
+    uint32_t suspect_count;
     struct fw_tree certain; /* READY, by earliest lease start */
     struct fw_tree unsure;  /* READY, by latest lease start */
     struct fw_heap timers;
@@ -429,6 +455,30 @@ void fw_start(struct fw_delivery *e);
 bool fw_slot_free(const struct fw_delivery *e); /* and rate, breaker, pause, drain allow a start */
 bool fw_startable(const struct fw_delivery *e); /* something that fw_start would start */
 int64_t fw_start_wake(const struct fw_delivery *e);
+
+/* Runs it now. */
+void fw_run(struct fw_delivery *e, struct fw_held *h, bool alone);
+bool fw_rate_allows(const struct fw_delivery *e);
+
+/* ---- shared.c ---- */
+bool fw_shared_allows(const struct fw_delivery *e); /* one more run, of no suspect */
+/* Takes or leaves its place among those that wait, after it has started what it could. */
+void fw_shared_wait(struct fw_delivery *e, bool has_work);
+void fw_shared_started(struct fw_delivery *e);
+void fw_shared_ended(struct fw_delivery *e, const struct fw_held *h);
+void fw_shared_leave(struct fw_delivery *e);              /* the engine is over */
+void fw_alone_end(struct fw_shared *shared, int64_t now); /* the others have their turn */
+
+/* ---- suspects.c ---- */
+void fw_suspect_ready(struct fw_delivery *e, struct fw_held *h);
+void fw_suspects_step(struct fw_delivery *e);
+int64_t fw_suspects_wake(const struct fw_delivery *e);
+
+/* ---- restore.c ---- */
+/* Tells the journal what is known of the id of `h`, if there is a journal. */
+void fw_record(struct fw_delivery *e, const struct fw_held *h);
+/* The same, and that it is done: its ack makes `outcome`. */
+void fw_record_done(struct fw_delivery *e, const struct fw_held *h, enum fw_outcome outcome);
 
 /* ---- retry.c ---- */
 void fw_verdict(struct fw_delivery *e, struct fw_held *h, const struct fw_verdict *verdict);

@@ -69,6 +69,7 @@ static void fail(struct fw_delivery *e, struct fw_held *h, const struct fw_verdi
     int64_t wait = verdict->delay > 0 ? fw_min(verdict->delay, LONGEST_DELAY)
                                       : fw_backoff(e, id->tries);
     id->not_before = e->now + wait;
+    fw_record(e, h);
     if (verdict->kind == FW_REJECT || exhausted(e, h)) {
         fw_dead_letter(e, h, h->cause);
     } else if (!fw_certain(e, h)) {
@@ -83,6 +84,7 @@ static void fail(struct fw_delivery *e, struct fw_held *h, const struct fw_verdi
 static void unavailable(struct fw_delivery *e, struct fw_held *h)
 {
     h->id->not_before = e->now + fw_backoff(e, 1);
+    fw_record(e, h);
     fw_wait(e, h, h->id->not_before, FW_THEN_RUN);
 }
 
@@ -100,7 +102,9 @@ void fw_verdict(struct fw_delivery *e, struct fw_held *h, const struct fw_verdic
         fw_run_took(e, fw_max(verdict->ended - verdict->started, 0));
     }
     fw_breaker_verdict(e, h, verdict);
+    h->id->suspect = false; /* it came to an end, and we are still here */
     if (verdict->kind == FW_ACK) {
+        fw_record_done(e, h, FW_ACKED);
         fw_settle(e, h, FW_COMMAND_ACK, FW_ACKED);
         return;
     }

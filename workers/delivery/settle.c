@@ -154,6 +154,7 @@ static void ack_answered(struct fw_delivery *e, struct fw_held *h, enum fw_settl
     bool on_sight = h->id->done && h->sends == 1;
     if (result == FW_SETTLED_OK && !copy_may_come(e, h)) {
         fw_ids_forget(h->id);
+        fw_record(e, h);
         fw_finish(e, h, h->outcome);
         return;
     }

@@ -60,6 +60,10 @@ void fw_make_ready(struct fw_delivery *e, struct fw_held *h)
     if (!fw_lane_enter(e, h)) {
         return;
     }
+    if (h->id->suspect) {
+        fw_suspect_ready(e, h);
+        return;
+    }
     fw_move(e, h, FW_READY);
     if (!h->waited && (h->account != FW_ACCOUNT_WAITING || has_room(e))) {
         fw_account(e, h, FW_ACCOUNT_PREFETCH);
@@ -146,28 +150,7 @@ static struct fw_held *pick(const struct fw_delivery *e)
     return of_node(node != NULL ? node : fw_tree_first(&e->unsure));
 }
 
-static void run(struct fw_delivery *e, struct fw_held *h)
-{
-    int64_t end = (fw_certain(e, h) ? fw_early_end(e, h) : fw_late_end(e, h)) - e->margin;
-    int64_t deadline = fw_min(e->now + e->config.timeout, end);
-    fw_move(e, h, FW_RUNNING);
-    e->running++;
-    e->starved_since = 0;
-    h->runs++;
-    h->lease_bound = end < e->now + e->config.timeout;
-    if (e->breaker.open) {
-        e->breaker.trial = h;
-    }
-    fw_emit(
-        e, &(struct fw_command){
-               .kind = FW_COMMAND_RUN,
-               .user = h->user,
-               .deadline = deadline,
-               .lease_end = fw_early_end(e, h),
-               .attempt = h->id->tries + 1});
-}
-
-static bool rate_allows(const struct fw_delivery *e)
+bool fw_rate_allows(const struct fw_delivery *e)
 {
     return !(e->config.rate > 0) || e->now >= e->next_start;
 }
@@ -180,9 +163,39 @@ static void count_start(struct fw_delivery *e)
     }
 }
 
+void fw_run(struct fw_delivery *e, struct fw_held *h, bool alone)
+{
+    int64_t end = (fw_certain(e, h) ? fw_early_end(e, h) : fw_late_end(e, h)) - e->margin;
+    int64_t deadline = fw_min(e->now + e->config.timeout, end);
+    fw_move(e, h, FW_RUNNING);
+    e->running++;
+    fw_shared_started(e);
+    e->starved_since = 0;
+    h->runs++;
+    h->lease_bound = end < e->now + e->config.timeout;
+    if (e->breaker.open) {
+        e->breaker.trial = h;
+    }
+    fw_emit(
+        e, &(struct fw_command){
+               .kind = FW_COMMAND_RUN,
+               .user = h->user,
+               .deadline = deadline,
+               .lease_end = fw_early_end(e, h),
+               .attempt = h->id->tries + 1,
+               .alone = alone});
+    count_start(e);
+}
+
+/* As far as this engine goes. */
+static bool own_slot_free(const struct fw_delivery *e)
+{
+    return e->running < e->config.concurrency && fw_rate_allows(e) && fw_may_start(e);
+}
+
 bool fw_slot_free(const struct fw_delivery *e)
 {
-    return e->running < e->config.concurrency && rate_allows(e) && fw_may_start(e);
+    return own_slot_free(e) && fw_shared_allows(e);
 }
 
 bool fw_startable(const struct fw_delivery *e)
@@ -192,13 +205,12 @@ bool fw_startable(const struct fw_delivery *e)
 
 void fw_start(struct fw_delivery *e)
 {
-    while (fw_slot_free(e)) {
-        struct fw_held *h = pick(e);
-        if (h == NULL) {
-            return;
-        }
-        run(e, h);
-        count_start(e);
+    struct fw_held *h = NULL;
+    while (fw_slot_free(e) && (h = pick(e)) != NULL) {
+        fw_run(e, h, false);
+    }
+    if (e->shared->limit > 0 || e->shared->alone != NULL || e->blocked) {
+        fw_shared_wait(e, own_slot_free(e) && pick(e) != NULL);
     }
 }
 
@@ -213,8 +225,8 @@ int64_t fw_start_wake(const struct fw_delivery *e)
     if (unsure != NULL) {
         wake = fw_min(wake, fw_late_end(e, unsure) - e->margin - e->need + 1);
     }
-    if (wake != FILA_NEVER && !rate_allows(e)) {
+    if (wake != FILA_NEVER && !fw_rate_allows(e)) {
         wake = fw_min(wake, e->next_start);
     }
-    return wake;
+    return e->blocked && fw_startable(e) ? e->now : wake;
 }

@@ -77,6 +77,7 @@ void fw_renew(struct fw_delivery *e, struct fw_held *h, struct fw_window window)
     case FW_WAITING:
         fw_wait(e, h, h->id->not_before, h->then);
         break;
+    case FW_SUSPECT:
     case FW_BEHIND:
         fw_heap_set(&e->timers, &h->timer, fw_last_call(e, h));
         break;
