@@ -5,6 +5,7 @@
 #include "journal/crash.h"
 
 #include <criterion/criterion.h>
+
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -243,7 +244,8 @@ Test(crash, a_full_disk_is_an_error_at_the_opening_not_a_signal_later)
     (void)signal(SIGXFSZ, SIG_IGN);
     cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
     cr_assert_eq(fw_crash_open(dir, &crash, &report, &error), FILA_INVALID_ARGUMENT);
-    (void)snprintf(expected, sizeof(expected), "cannot make \"%s/running.new\": File too large", dir);
+    (void)snprintf(
+        expected, sizeof(expected), "cannot make \"%s/running.new\": File too large", dir);
     cr_assert_str_eq(error.text, expected);
     cr_assert_neq(access(path_of("running.new"), F_OK), 0);
 }

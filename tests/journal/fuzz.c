@@ -43,6 +43,7 @@ static void crash(const uint8_t *data, size_t size)
         WHOLE = FW_CRASH_HEAD + (FW_CRASH_RUNS + FW_CRASH_SUSPECTS) * FW_CRASH_SLOT,
         SUSPECTS = FW_CRASH_HEAD + FW_CRASH_RUNS * FW_CRASH_SLOT
     };
+
     static uint8_t file[WHOLE] __attribute__((aligned(64)));
     static const uint8_t boot[16];
     struct fw_crash_suspect found[16];

@@ -2,14 +2,14 @@
  *
  * The journal: what is put comes back after the process, from every state that a kill can leave.
  */
-#include "journal/journal.h"
-
 #include "base/clock.h"
 #include "journal/file.h"
+#include "journal/journal.h"
 #include "journal/lock.h"
 #include "journal/record.h"
 
 #include <criterion/criterion.h>
+
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -30,7 +30,11 @@ static atomic_int last_value;
 static void on_event(void *user, enum fw_journal_event event, int64_t value)
 {
     (void)user;
-    atomic_fetch_add(event == FW_JOURNAL_DOWN ? &downs : event == FW_JOURNAL_UP ? &ups : &losses, 1);
+    atomic_fetch_add(
+        event == FW_JOURNAL_DOWN ? &downs
+        : event == FW_JOURNAL_UP ? &ups
+                                 : &losses,
+        1);
     atomic_store(&last_value, (int)value);
 }
 
@@ -56,7 +60,9 @@ static void teardown(void)
 
 TestSuite(journal, .init = setup, .fini = teardown);
 
-static struct fw_journal *open_with(struct fw_journal_options options, struct fw_journal_report *report)
+static struct fw_journal *open_with(
+    struct fw_journal_options options,
+    struct fw_journal_report *report)
 {
     struct fw_journal *journal = NULL;
     fila_error error = FILA_ERROR_INIT;
@@ -431,12 +437,13 @@ Test(journal, times_are_carried_over_a_reboot_by_wall_clock)
         int64_t not_before;
         int64_t expected;
     } rows[] = {
-        {100 * FILA_S, 0},                          /* has passed while it was down */
-        {1000 * FILA_S, 10 * FILA_S},               /* 1000 + 5000 - 5990 */
+        {100 * FILA_S, 0},                            /* has passed while it was down */
+        {1000 * FILA_S, 10 * FILA_S},                 /* 1000 + 5000 - 5990 */
         {90000 * FILA_S, 5 * FILA_S + 3600 * FILA_S}, /* no longer than an hour from now */
-        {INT64_MAX, 0},                             /* nonsense */
+        {INT64_MAX, 0},                               /* nonsense */
         {0, 0},
     };
+
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         uint8_t data[1024];
         struct fw_journal_report report;
@@ -458,8 +465,7 @@ Test(journal, times_are_carried_over_a_reboot_by_wall_clock)
         fw_journal_file_parse(data, size, &boot, 5 * FILA_S, table, &report);
         cr_assert(report.rebooted);
         size_t count;
-        struct fw_journal_entry *all =
-            fw_journal_table_copy(table, fila_view_of("orders"), &count);
+        struct fw_journal_entry *all = fw_journal_table_copy(table, fila_view_of("orders"), &count);
         cr_assert_eq(count, 1);
         cr_assert_eq(all[0].not_before, rows[i].expected, "row %zu: %ld", i, all[0].not_before);
         free(all);

@@ -2,9 +2,8 @@
  *
  * The journal with its owner, askers and a failing disk at once; for ThreadSanitizer.
  */
-#include "journal/journal.h"
-
 #include "base/clock.h"
+#include "journal/journal.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -110,7 +109,9 @@ int main(void)
     bool opened = fw_journal_open(&options, &journal, &report, NULL) == FILA_OK;
     bool fine = opened && report.messages == before && report.cut_bytes == 0 && before > 0;
     fw_journal_close(opened ? journal : NULL);
-    printf("%zu messages kept, %u found again, %d events\n", before, report.messages, atomic_load(&news));
+    printf(
+        "%zu messages kept, %u found again, %d events\n", before, report.messages,
+        atomic_load(&news));
     char path[64];
     (void)snprintf(path, sizeof(path), "%s/journal", dir);
     (void)unlink(path);

@@ -61,13 +61,15 @@ static const struct fw_property ROOT_ROWS[] = {
      .help = "PEM file of the key to `tls.cert`."},
     {.path = "queues", .kind = FW_KIND_GROUPS, .flags = FW_PROPERTY_REQUIRED, .fallback = "",
      .help = "The list of queues to consume, one group each; their keys are in the next table."},
-    {.path = "max_running", .kind = FW_KIND_COUNT, .offset = ROOT(max_running), .flags = FW_PROPERTY_PLANNED, .fallback = "0", .max = MILLION,
-     .help = "Messages run at once over all queues; 0 = no limit."},
+    {.path = "max_running", .kind = FW_KIND_COUNT, .offset = ROOT(max_running), .fallback = "0", .max = MILLION,
+     .help = "Messages run at once over all queues, which take turns; 0 = no limit."},
     {.path = "drain_timeout", .kind = FW_KIND_DURATION, .offset = ROOT(drain_timeout), .fallback = "25s", .max = 24 * HOUR,
      .help = "How long a stop may take; the last 2 s of it are for returning what is left, so it must be over `2s`. "
              "Keep it under the time after which the supervisor kills (30 s in Kubernetes)."},
-    {.path = "state_dir", .kind = FW_KIND_TEXT, .offset = ROOT(state_dir), .flags = FW_PROPERTY_PLANNED, .fallback = "${STATE_DIRECTORY:-}",
-     .help = "Folder of the crash record and the journal; empty = off."},
+    {.path = "state_dir", .kind = FW_KIND_TEXT, .offset = ROOT(state_dir), .fallback = "${STATE_DIRECTORY:-}",
+     .help = "Folder of the crash record and the journal, for this worker alone; empty = off. With it a killed worker does not "
+             "run again what it had finished, as far as the journal had reached the disk (some ms), keeps count of tries, and finds "
+             "out a message that crashes it."},
     {.path = "http.listen", .kind = FW_KIND_TEXT, .offset = ROOT(http_listen), .fallback = "127.0.0.1:8080",
      .help = "Address of the health, metrics and status pages: `HOST:PORT`, `[IPv6]:PORT` or `:PORT` (every address); port 0 = any free "
              "one; empty = off. A port in use does not stop the worker: it warns (HTTP-OFF) and tries again every 5 s."},

@@ -100,6 +100,7 @@ static bool held_any(const struct fw_delivery *e)
 static void drained(struct fw_delivery *e)
 {
     e->drained = true;
+    fw_shared_leave(e); /* its owner may free it on another thread */
     fw_emit(e, &(struct fw_command){.kind = FW_COMMAND_DRAINED});
 }
 

@@ -248,7 +248,9 @@ struct fw_stream {
 struct fw_shared {
     uint32_t limit; /* 0 = none */
     uint32_t running;
-    struct fw_delivery *queue; /* engines with work that the limit keeps from starting, in turn */
+    uint64_t starts;
+    struct fw_delivery *queue; /* engines with work that the limit keeps from starting; the one that
+                                  started longest ago first */
     struct fw_delivery *alone; /* whose suspect runs alone, or is to as soon as nothing runs */
     struct fw_held *alone_run; /* that suspect, once it runs */
     int64_t alone_since;
@@ -299,6 +301,7 @@ struct fw_delivery {
     struct fw_shared own_shared;
     struct fw_delivery *queue_prev; /* in shared->queue */
     struct fw_delivery *queue_next;
+    uint64_t last_start; /* number of it, over all engines */
     bool queued;
     bool blocked; /* by shared, with work that could start */
 

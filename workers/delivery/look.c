@@ -49,6 +49,7 @@ static enum fw_held_phase phase_of(const struct fw_held *h)
         return FW_HELD_SETTLING;
     case FW_NEW:
     case FW_READY:
+    case FW_SUSPECT:
         break;
     }
     return FW_HELD_READY;

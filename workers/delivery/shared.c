@@ -47,6 +47,11 @@ static void leave_queue(struct fw_delivery *e)
     }
 }
 
+static int by_last_start(const struct fw_delivery *a, const struct fw_delivery *b)
+{
+    return a->last_start < b->last_start ? -1 : a->last_start > b->last_start;
+}
+
 void fw_shared_wait(struct fw_delivery *e, bool has_work)
 {
     e->blocked = has_work && !fw_shared_allows(e);
@@ -54,7 +59,7 @@ void fw_shared_wait(struct fw_delivery *e, bool has_work)
         leave_queue(e);
     } else if (!e->queued) {
         e->queued = true;
-        DL_APPEND2(e->shared->queue, e, queue_prev, queue_next);
+        DL_INSERT_INORDER2(e->shared->queue, e, by_last_start, queue_prev, queue_next);
     }
 }
 
@@ -62,6 +67,7 @@ void fw_shared_wait(struct fw_delivery *e, bool has_work)
 void fw_shared_started(struct fw_delivery *e)
 {
     e->shared->running++;
+    e->last_start = ++e->shared->starts;
     leave_queue(e);
 }
 
@@ -92,4 +98,6 @@ void fw_shared_leave(struct fw_delivery *e)
     if (shared->alone == e) {
         fw_alone_end(shared, e->now);
     }
+    e->own_shared = (struct fw_shared){.running = e->running};
+    e->shared = &e->own_shared;
 }

@@ -21,6 +21,7 @@ enum mail_kind {
     MAIL_ADD,
     MAIL_DRAIN,
     MAIL_PAUSE,
+    MAIL_LIMIT,
     MAIL_RECONFIGURE,
     MAIL_LOOK
 };
@@ -40,6 +41,7 @@ struct mail {
     struct fw_queue *queue;
     const struct fw_queue_config *config;
     int64_t deadline;
+    uint32_t limit;
     bool on;
     struct look *look;
 };
@@ -141,6 +143,11 @@ void fw_io_drain(struct fw_io *io, struct fw_queue *queue, int64_t deadline)
 void fw_io_pause(struct fw_io *io, bool on)
 {
     post(io, &(struct mail){.kind = MAIL_PAUSE, .on = on});
+}
+
+void fw_io_limit(struct fw_io *io, uint32_t max_running)
+{
+    post(io, &(struct mail){.kind = MAIL_LIMIT, .limit = max_running});
 }
 
 void fw_io_reconfigure(
@@ -270,6 +277,9 @@ static void obey(struct fw_io *io, const struct mail *m)
     case MAIL_PAUSE:
         pause_all(io, m->on);
         break;
+    case MAIL_LIMIT:
+        fw_shared_limit(io->turn.shared, m->limit);
+        break;
     case MAIL_RECONFIGURE:
         fw_queue_reconfigure(m->queue, m->config);
         break;
@@ -396,6 +406,9 @@ static void begin_turn(struct fw_io *io)
 static void end_turn(struct fw_io *io)
 {
     struct fila_transport *t = io->turn.transport;
+    if (io->turn.journal) {
+        fw_journal_commit(io->turn.journal);
+    }
     if (io->turn.settles) {
         t->ops->settle(t, io->turn.settles);
         FW_CRASH(ACK_HANDED_OVER);
@@ -578,7 +591,17 @@ fila_status fw_io_start(
     (void)pthread_cond_init(&io->locked.synced, NULL);
     init_looked(io);
     client_options(io, options);
-    fila_status status = fila_endpoints_new(
+    if (options->state) {
+        io->turn.journal = options->state->journal;
+        io->turn.crash = options->state->crash;
+    }
+    io->turn.shared = fw_shared_new(options->config->max_running);
+    fila_status status = FILA_OK;
+    if (!io->turn.shared) {
+        status = fila_fail(reterr, FILA_NO_MEMORY, "no memory for the I/O thread");
+        goto failed;
+    }
+    status = fila_endpoints_new(
         io->config->brokers, io->config->broker_count, FIRST_REST_MS, LONGEST_REST_MS, 0,
         &io->endpoints, reterr);
     status = status ? status : fila_transport_open(&io->client, &io->turn.transport, reterr);
@@ -603,6 +626,7 @@ failed:
     (void)pthread_cond_destroy(&io->locked.looked);
     (void)pthread_cond_destroy(&io->locked.synced);
     (void)pthread_mutex_destroy(&io->locked.lock);
+    fw_shared_free(io->turn.shared);
     free(io);
     return status;
 }
@@ -632,7 +656,13 @@ void fw_io_stop(struct fw_io *io)
     (void)pthread_cond_destroy(&io->locked.looked);
     (void)pthread_cond_destroy(&io->locked.synced);
     (void)pthread_mutex_destroy(&io->locked.lock);
+    fw_shared_free(io->turn.shared);
     free(io);
+}
+
+struct fw_journal *fw_io_journal(struct fw_io *io)
+{
+    return io->turn.journal;
 }
 
 struct fw_done_list *fw_io_done_list(struct fw_io *io)

@@ -19,6 +19,7 @@
 
 #include "config/config.h"
 #include "queue.h"
+#include "state.h"
 #include "status/snapshot.h"
 
 struct fw_io;
@@ -34,6 +35,7 @@ struct fw_io_options {
     const struct fw_config *config; /* brokers, key, TLS: read at start only */
     struct fila_broker *broker;     /* for embedded: URLs */
     uint32_t window;                /* flow-control bytes of a stream */
+    const struct fw_state *state;   /* outlives it; NULL: none */
     const struct fw_io_events *events;
     void *user;
 };
@@ -56,6 +58,11 @@ void fw_io_reconfigure(
     struct fw_io *io,
     struct fw_queue *queue,
     const struct fw_queue_config *config);
+
+/* A new bound on what runs over all queues; 0 = none. */
+void fw_io_limit(struct fw_io *io, uint32_t max_running);
+/* For the queues that it is to get; NULL without a state_dir. */
+struct fw_journal *fw_io_journal(struct fw_io *io);
 
 /* Waits until everything asked for above has been taken up (not until it is done). */
 void fw_io_sync(struct fw_io *io);

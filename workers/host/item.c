@@ -55,6 +55,7 @@ struct fw_item *fw_item_take(struct fw_item_pool *pool, struct fw_queue *queue)
     item->job.user = item;
     item->used_by = 0;
     item->ran_ns = 0;
+    item->crash_run = 0;
     item->job.attempt = 0;
     return item;
 }

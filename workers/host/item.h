@@ -37,6 +37,7 @@ struct fw_item {
     int64_t lease_end; /* earliest, as of then */
     int64_t ran_ns;    /* of the last run */
     bool first_run;
+    uint32_t crash_run; /* its slot in the crash record while it runs, 0 = none */
     unsigned used_by;
 };
 

@@ -13,6 +13,7 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* ---- Items ---- */
 
@@ -271,6 +272,10 @@ void fw_queue_done(struct fw_job *job)
 {
     struct fw_item *item = fw_item_of_job(job);
     struct fw_queue *q = item->queue;
+    if (q->turn->crash) {
+        fw_crash_end(q->turn->crash, item->crash_run);
+        item->crash_run = 0;
+    }
     item->ran_ns = job->verdict.ended - job->verdict.started;
     FW_CRASH(AFTER_RUN);
     if (!(item->used_by & FW_ITEM_HELD) || !fw_publish_start(q, item)) {
@@ -466,6 +471,10 @@ fila_status fw_queue_new(
         free(q);
         return status;
     }
+    if (options->journal) {
+        q->restored =
+            fw_journal_load(options->journal, fila_view_of(config->queue), &q->restored_count);
+    }
     *ret_queue = q;
     return FILA_OK;
 }
@@ -486,8 +495,77 @@ void fw_queue_free(struct fw_queue *q)
     fw_item_pool_fini(&q->items);
     fila_endpoints_free(q->endpoints);
     fw_record_fini(&q->record);
+    free(q->restored);
     free(q->streams);
     free(q);
+}
+
+static struct fw_delivery_config engine_config(
+    const struct fw_queue *q,
+    const struct fw_queue_config *settings)
+{
+    struct fw_delivery_config config = fw_config_delivery(settings);
+    config.has_probe = fw_executor_has_probe(q->executor);
+    config.journal = q->turn->journal != NULL;
+    config.shared = q->turn->shared;
+    return config;
+}
+
+/* What the journal knows of this queue's messages. */
+static void restore(struct fw_queue *q)
+{
+    for (size_t i = 0; i < q->restored_count; i++) {
+        const struct fw_journal_entry *entry = &q->restored[i];
+        struct fw_restored restored = {
+            .queue = entry->queue.data,
+            .queue_len = entry->queue.len,
+            .id = entry->id.data,
+            .id_len = entry->id.len,
+            .tries = entry->tries,
+            .seen = entry->attempt_seen,
+            .not_before = entry->not_before,
+            .doomed = entry->doomed < FW_CAUSE_COUNT ? (enum fw_cause)entry->doomed : FW_CAUSE_NONE,
+            .done = entry->done > 0,
+            .done_as = entry->done > 0 && entry->done <= FW_OUTCOME_COUNT
+                           ? (enum fw_outcome)(entry->done - 1)
+                           : FW_ACKED,
+        };
+        fw_delivery_restore(q->engine, q->clock, &restored);
+    }
+    free(q->restored);
+    q->restored = NULL;
+    q->restored_count = 0;
+}
+
+static bool same_text(fila_view text, const char *other)
+{
+    return text.len == strlen(other) && memcmp(text.data, other, text.len) == 0;
+}
+
+/* What may have crashed the last process. */
+static void restore_suspects(struct fw_queue *q)
+{
+    struct fw_crash_suspect suspect;
+    uint32_t at = 0;
+    while (q->turn->crash && fw_crash_next(q->turn->crash, &at, &suspect)) {
+        if (!same_text(suspect.served, q->config->queue)) {
+            continue;
+        }
+        struct fw_restored message = {
+            .queue = suspect.queue.data,
+            .queue_len = suspect.queue.len,
+            .id = suspect.id.data,
+            .id_len = suspect.id.len,
+        };
+        fw_delivery_suspect(q->engine, q->clock, &message, suspect.crashes);
+        FW_LOG(
+            FW_EVENT_CRASH_SUSPECT,
+            suspect.crashes < FW_CRASHES_ENOUGH
+                ? "a message that ran when the last process ended: it runs alone"
+                : "a message that crashed the process twice: dead-lettered without running",
+            fw_str("queue", q->config->queue), fw_text("message_id", suspect.id),
+            fw_int("crashes", suspect.crashes));
+    }
 }
 
 fila_status fw_queue_start(
@@ -496,9 +574,8 @@ fila_status fw_queue_start(
     const struct fw_queue_events *events,
     void *user)
 {
-    struct fw_delivery_config config = fw_config_delivery(q->config);
-    config.has_probe = fw_executor_has_probe(q->executor);
     q->turn = turn;
+    struct fw_delivery_config config = engine_config(q, q->config);
     q->events = events;
     q->user = user;
     q->clock = turn->now;
@@ -506,6 +583,8 @@ fila_status fw_queue_start(
     if (!q->engine) {
         return FILA_NO_MEMORY;
     }
+    restore(q);
+    restore_suspects(q);
     q->watch.at = turn->now;
     return FILA_OK;
 }
@@ -538,8 +617,7 @@ void fw_queue_pause(struct fw_queue *q, bool on)
 
 void fw_queue_reconfigure(struct fw_queue *q, const struct fw_queue_config *config)
 {
-    struct fw_delivery_config engine = fw_config_delivery(config);
-    engine.has_probe = fw_executor_has_probe(q->executor);
+    struct fw_delivery_config engine = engine_config(q, config);
     q->config = config;
     fw_delivery_reconfigure(q->engine, fw_queue_clock(q, q->turn->now), &engine);
 }

@@ -21,11 +21,16 @@
 #include "config/config.h"
 #include "delivery/delivery.h"
 #include "executor/executor.h"
+#include "journal/crash.h"
+#include "journal/journal.h"
 #include "src/transport.h"
 
 /* What one turn of the I/O loop collects for the transport. */
 struct fw_turn {
     struct fila_transport *transport;
+    struct fw_shared *shared;   /* of all engines */
+    struct fw_journal *journal; /* or NULL */
+    struct fw_crash *crash;     /* or NULL */
     int64_t now;
     int64_t answered_at; /* when the broker last answered a call, in whatever way */
     struct fila_settle *settles;
@@ -63,6 +68,7 @@ struct fw_queue_options {
         const struct fw_diagnostic *problem); /* with a handler's option */
     void *problem_user;
     struct fw_done_list *done;
+    struct fw_journal *journal; /* what it knows of the queue is taken up; or NULL */
     bool create; /* the broker is our own: make the queue if it is missing, whatever missing_queue
                     says */
     bool (*go_on)(void *user); /* see fw_executor_options */

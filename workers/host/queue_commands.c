@@ -37,6 +37,12 @@ static void run(struct fw_queue *q, const struct fw_command *c)
     atomic_store_explicit(&job->cancelled, false, memory_order_relaxed);
     fw_record_start(item, q->turn->now, c->lease_end);
     item->used_by |= FW_ITEM_RUNNING;
+    item->crash_run = 0;
+    if (q->turn->crash && q->config->isolation == FW_ISOLATION_THREADS) {
+        item->crash_run = fw_crash_begin(
+            q->turn->crash, fila_view_of(q->config->queue), fila_message_queue(item->message),
+            fila_message_id(item->message), c->alone);
+    }
     *q->runs_end = job;
     q->runs_end = &job->next;
 }
@@ -214,10 +220,41 @@ static void log_finish(struct fw_queue *q, const struct fw_item *item, const str
     fw_log(row->event, fields, count, "%s", row->text);
 }
 
+/* For the journal: what is known of the message from now on. */
+static void record(const struct fw_queue *q, const struct fw_command *c)
+{
+    const struct fw_item *item = c->user;
+    struct fw_journal_entry entry = {
+        .served = fila_view_of(q->config->queue),
+        .queue = fila_message_queue(item->message),
+        .id = fila_message_id(item->message),
+        .tries = c->attempt,
+        .attempt_seen = c->seen,
+        .not_before = c->deadline,
+        .done = (uint8_t)(c->done ? c->outcome + 1 : 0),
+        .doomed = (uint8_t)c->cause,
+    };
+    fw_journal_put(q->turn->journal, &entry);
+}
+
+/* One that is done, or dead, crashes nobody any more. */
+static void acquit(const struct fw_queue *q, const struct fw_command *c)
+{
+    const struct fw_item *item = c->user;
+    if (c->outcome == FW_ACKED || c->outcome == FW_DEAD_LETTERED || c->outcome == FW_DROPPED) {
+        fw_crash_acquit(
+            q->turn->crash, fila_view_of(q->config->queue), fila_message_queue(item->message),
+            fila_message_id(item->message));
+    }
+}
+
 static void finish(struct fw_queue *q, const struct fw_command *c)
 {
     struct fw_item *item = c->user;
     FW_CRASH(BEFORE_FINISH);
+    if (q->turn->crash) {
+        acquit(q, c);
+    }
     log_finish(q, item, c);
     fw_queue_release(q, item, FW_ITEM_HELD);
 }
@@ -356,6 +393,14 @@ static void carry_out(struct fw_queue *q, const struct fw_command *c)
         if (!fw_executor_probe(q->executor, on_probed, q)) {
             fw_delivery_probed(q->engine, q->clock, false);
         }
+        break;
+    case FW_COMMAND_COMPANY:
+        if (q->turn->crash) {
+            fw_crash_company(q->turn->crash, ((struct fw_item *)c->user)->crash_run);
+        }
+        break;
+    case FW_COMMAND_RECORD:
+        record(q, c);
         break;
     case FW_COMMAND_NOTICE:
         notice(q, c);

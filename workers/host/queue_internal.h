@@ -67,6 +67,8 @@ struct fw_queue {
     char build_id[65]; /* of its file, in hex */
     struct fw_record record;
     struct fw_item_pool items;
+    struct fw_journal_entry *restored; /* until the engine has them */
+    size_t restored_count;
     struct fw_stream_slot *streams;
     uint32_t stream_count;
     struct fw_turn *turn; /* of the I/O thread that has us */

@@ -103,6 +103,7 @@ static fila_status load(
             .problem = on_problem,
             .problem_user = &config,
             .done = fw_io_done_list(source->io),
+            .journal = fw_io_journal(source->io),
             .create = source->own_broker,
             .go_on = source->go_on,
             .user = source->user,

@@ -48,6 +48,7 @@ struct host {
     struct fw_config_ref *config;       /* what is served */
     struct fw_config_ref *first_config; /* what the I/O thread was started with */
     fila_broker *broker;
+    struct fw_state state;
     struct fw_io *io;
     struct fw_served *served;
     struct fw_account account;
@@ -193,18 +194,6 @@ static void log_diagnostics(const struct fw_diagnostics *diagnostics)
     }
 }
 
-/* What is asked for and not to be had from this version: not silently. */
-static void warn_of_planned(const struct fw_config *config)
-{
-    static const char TEXT[] = "this version of fila-worker does not act on it yet";
-    if (config->max_running) {
-        FW_LOG(FW_EVENT_CONFIG_WARNING, TEXT, fw_str("key", "max_running"));
-    }
-    if (config->state_dir[0]) {
-        FW_LOG(FW_EVENT_CONFIG_WARNING, TEXT, fw_str("key", "state_dir"));
-    }
-}
-
 /* The file to read: a reload stays with the one that the worker was started with. */
 static const char *config_path(const struct host *h)
 {
@@ -226,9 +215,6 @@ static struct fw_config_ref *load_config(const struct host *h)
     bool ok = fw_config_load(path, &h->options->overrides, &config, &diagnostics);
     if (ok && !h->config) { /* a reload's holds once it is accepted */
         fw_log_init(config->log_level, config->log_format);
-    }
-    if (ok) {
-        warn_of_planned(config);
     }
     log_diagnostics(&diagnostics);
     fw_diagnostics_free(&diagnostics);
@@ -278,6 +264,7 @@ static bool open_io(struct host *h)
         .config = h->config->config,
         .broker = h->broker,
         .window = STREAM_WINDOW,
+        .state = &h->state,
         .events = &IO_EVENTS,
         .user = h,
     };
@@ -522,20 +509,34 @@ static bool same_brokers(const struct fw_config *a, const struct fw_config *b)
     return same;
 }
 
+/* What the worker was started with and cannot change while it runs; NULL = nothing of it differs.
+ */
+static const char *fixed_difference(const struct fw_config *a, const struct fw_config *b)
+{
+    if (!same_brokers(a, b)) {
+        return "broker, api_key and tls cannot change while running: restart the worker";
+    }
+    if (strcmp(a->state_dir, b->state_dir) != 0) {
+        return "state_dir cannot change while running: restart the worker";
+    }
+    return NULL;
+}
+
 static void use_config(struct host *h, struct fw_config_ref *ref)
 {
     struct fw_reload_result result = {0};
     int64_t deadline = fila_now() + ref->config->drain_timeout;
     struct fw_served_source source = source_of(h, ref);
-    if (!same_brokers(h->first_config->config, ref->config)) {
-        reload_refused(
-            h, "broker, api_key and tls cannot change while running: restart the worker");
+    const char *fixed = fixed_difference(h->first_config->config, ref->config);
+    if (fixed) {
+        reload_refused(h, fixed);
     } else if (!fw_served_reload(&h->served, &source, deadline, &result)) {
         reload_refused(
             h, h->stop_signals[0] ? "the worker is stopping"
                                   : "a handler cannot be loaded: see the line before this one");
     } else {
         fw_log_init(ref->config->log_level, ref->config->log_format);
+        fw_io_limit(h->io, ref->config->max_running);
         FW_LOG(
             FW_EVENT_RELOAD_DONE, "the new config is in force", fw_str("file", ref->config->file),
             fw_int("queues_kept", result.changed), fw_int("queues_added", result.added),
@@ -683,7 +684,8 @@ static int start(struct host *h)
         FW_EVENT_WORKER_START, "fila-worker starts", fw_str("file", h->config->config->file),
         fw_int("pid", getpid()));
     atomic_store(&h->published.config_hash, hash_config(h->config->config));
-    if (!open_broker(h) || !open_io(h) || !open_http(h)) {
+    if (!fw_state_open(h->config->config->state_dir, &h->state) || !open_broker(h) || !open_io(h) ||
+        !open_http(h)) {
         return FW_EXIT_CONFIG;
     }
     return serve(h) || h->stop_signals[0] ? FW_EXIT_OK : FW_EXIT_PLUGIN;
@@ -699,6 +701,7 @@ static void release(struct host *h)
         fw_served_retire(s, h->io, &nothing, fila_now() + STUCK_GRACE);
     }
     fw_io_stop(h->io);
+    fw_state_close(&h->state);
     fila_broker_free(h->broker);
     fw_config_ref_release(h->config);
     fw_config_ref_release(h->first_config);
@@ -710,7 +713,7 @@ static void release(struct host *h)
 
 int fw_host_run(const struct fw_host_options *options)
 {
-    struct host h = {.options = options, .started_at = fila_now()};
+    struct host h = {.options = options, .started_at = fila_now(), .state = {.lock = -1}};
     (void)pthread_mutex_init(&h.locked.lock, NULL);
     fw_log_init(FW_LOG_INFO, FW_LOG_AUTO);
     h.signal_fd = open_signals();

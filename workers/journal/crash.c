@@ -40,6 +40,7 @@ struct slot {
     uint16_t unused;
     char names[FW_CRASH_NAMES];
 };
+
 _Static_assert(sizeof(struct slot) == FW_CRASH_SLOT, "slots fill the file");
 
 struct head {
@@ -51,9 +52,9 @@ struct fw_crash {
     uint8_t *file; /* FILE_SIZE bytes, mapped */
     struct slot *slots;
     uint32_t free_count;
-    uint32_t suspects;                  /* left */
-    uint16_t free[FW_CRASH_RUNS];       /* a stack */
-    uint16_t accused[FW_CRASH_RUNS];    /* by run: 1 + the suspect that it is, 0 = none */
+    uint32_t suspects;               /* left */
+    uint16_t free[FW_CRASH_RUNS];    /* a stack */
+    uint16_t accused[FW_CRASH_RUNS]; /* by run: 1 + the suspect that it is, 0 = none */
 };
 
 static uint32_t sum_of(const struct slot *slot)
@@ -304,9 +305,8 @@ fila_status fw_crash_open(
     }
     uint8_t *old = read_old(path, &size);
     uint32_t count =
-        old == NULL
-            ? 0
-            : fw_crash_parse(old, size, boot.id, suspects, FW_CRASH_SUSPECTS, ret_report);
+        old == NULL ? 0
+                    : fw_crash_parse(old, size, boot.id, suspects, FW_CRASH_SUSPECTS, ret_report);
     fila_status status = make_new(crash, dir, suspects, count, reterr);
     free(old);
     free(suspects);
@@ -332,10 +332,7 @@ void fw_crash_close(struct fw_crash *crash)
 
 /* ---- Runs ---- */
 
-bool fw_crash_next(
-    const struct fw_crash *crash,
-    uint32_t *at,
-    struct fw_crash_suspect *ret_suspect)
+bool fw_crash_next(const struct fw_crash *crash, uint32_t *at, struct fw_crash_suspect *ret_suspect)
 {
     while (crash->suspects > 0 && *at < FW_CRASH_SUSPECTS) {
         const struct slot *slot = &crash->slots[FW_CRASH_RUNS + (*at)++];

@@ -30,10 +30,10 @@
 
 enum {
     FW_CRASHES_ENOUGH = 2,
-    FW_CRASH_RUNS = 2048,    /* slots */
+    FW_CRASH_RUNS = 2048, /* slots */
     FW_CRASH_SUSPECTS = 2048,
-    FW_CRASH_SLOT = 256,     /* bytes of a slot */
-    FW_CRASH_HEAD = 4096,    /* bytes before the first */
+    FW_CRASH_SLOT = 256,                /* bytes of a slot */
+    FW_CRASH_HEAD = 4096,               /* bytes before the first */
     FW_CRASH_NAMES = FW_CRASH_SLOT - 20 /* bytes of served queue, queue and id in all */
 };
 
@@ -48,10 +48,10 @@ struct fw_crash_suspect {
 };
 
 struct fw_crash_report {
-    uint32_t running;  /* when the last process died */
-    uint32_t suspects; /* now */
+    uint32_t running;   /* when the last process died */
+    uint32_t suspects;  /* now */
     uint32_t convicted; /* of those, with FW_CRASHES_ENOUGH */
-    uint32_t dropped;  /* damaged, or there was no room for them */
+    uint32_t dropped;   /* damaged, or there was no room for them */
 };
 
 /* FILA_INVALID_ARGUMENT: the file cannot be made, for the reason in the text (a full disk, too);

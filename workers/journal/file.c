@@ -73,7 +73,11 @@ static bool get_head(const uint8_t *data, size_t size, struct fw_boot *ret_boot)
 }
 
 /* A time of an earlier boot in this one's clock; 0 when it has passed. */
-static int64_t carry_over(int64_t at, const struct fw_boot *from, const struct fw_boot *to, int64_t now)
+static int64_t carry_over(
+    int64_t at,
+    const struct fw_boot *from,
+    const struct fw_boot *to,
+    int64_t now)
 {
     int64_t moved;
     if (__builtin_add_overflow(at, from->wall_offset, &moved) ||

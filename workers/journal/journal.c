@@ -31,7 +31,7 @@ struct buffer {
 struct fw_journal {
     struct fw_journal_options options;
     pthread_t thread;
-    struct buffer filling; /* the owner's */
+    struct buffer filling;       /* the owner's */
     struct fw_journal_file file; /* the thread's */
     int64_t retry_at;
 
@@ -163,8 +163,8 @@ static bool urgent(const struct fw_journal *journal)
 static void wait_for_work(struct fw_journal *journal)
 {
     (void)pthread_mutex_lock(&journal->locked.lock);
-    while (!urgent(journal) && journal->locked.handed.size == 0 && journal->locked.handed.lost == 0 &&
-           fila_now() < journal->retry_at) {
+    while (!urgent(journal) && journal->locked.handed.size == 0 &&
+           journal->locked.handed.lost == 0 && fila_now() < journal->retry_at) {
         journal->locked.asleep = true;
         wait_until(journal, journal->retry_at);
     }
@@ -326,8 +326,7 @@ static void fill_options(struct fw_journal *journal, const struct fw_journal_opt
 static void read_and_rewrite(struct fw_journal *journal, struct fw_journal_report *ret_report)
 {
     struct fw_journal_stats *stats = &journal->locked.stats;
-    int why =
-        fw_journal_file_read(&journal->file, fila_now(), journal->table.rows, ret_report);
+    int why = fw_journal_file_read(&journal->file, fila_now(), journal->table.rows, ret_report);
     if (why != 0) {
         went_down(journal, stats, why);
     } else {

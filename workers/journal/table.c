@@ -277,8 +277,7 @@ struct fw_journal_entry *fw_journal_table_copy(
             text += row->key_len;
         }
     }
-    struct fw_journal_entry *entries =
-        count > 0 ? malloc(count * sizeof(*entries) + text) : NULL;
+    struct fw_journal_entry *entries = count > 0 ? malloc(count * sizeof(*entries) + text) : NULL;
     if (entries == NULL) {
         return NULL;
     }

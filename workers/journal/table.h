@@ -16,7 +16,7 @@ void fw_journal_table_free(struct fw_journal_table *table);    /* takes NULL */
  * is as it was. */
 bool fw_journal_table_put(struct fw_journal_table *table, const struct fw_journal_entry *entry);
 uint32_t fw_journal_table_count(const struct fw_journal_table *table);
-size_t fw_journal_table_bytes(const struct fw_journal_table *table); /* of all as records */
+size_t fw_journal_table_bytes(const struct fw_journal_table *table);   /* of all as records */
 size_t fw_journal_table_changed(const struct fw_journal_table *table); /* of those, as records */
 /* Writes the changed ones as records to `at`, which has room for them; they count as written. */
 void fw_journal_table_write_changed(struct fw_journal_table *table, uint8_t *at);

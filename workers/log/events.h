@@ -115,6 +115,27 @@
       "Take it out by hand, or set dead_letter = \"drop\".")                                        \
     X(FLUSH, "FLUSH", WARN, "Messages were returned unstarted to make the leases fresh again.",     \
       "See OVERLEASED.")                                                                            \
+    /* State that outlives the process */                                                           \
+    X(STATE_OFF, "STATE-OFF", INFO, "No state_dir: nothing outlives the process.",                  \
+      "Set state_dir to a folder of this worker's own.")                                            \
+    X(JOURNAL_READY, "JOURNAL-READY", INFO, "The journal of an earlier process was read.",          \
+      "None.")                                                                                      \
+    X(JOURNAL_CUT, "JOURNAL-CUT", WARN,                                                             \
+      "The journal ended in a broken record; what came after it is lost.",                          \
+      "None: a kill while it was written does that.")                                               \
+    X(JOURNAL_DOWN, "JOURNAL-DOWN", ERROR,                                                          \
+      "The journal cannot be written; the work goes on without it.",                                \
+      "See the error; a full disk, mostly. It is tried again by itself.")                           \
+    X(JOURNAL_UP, "JOURNAL-UP", INFO, "The journal is written again.", "None.")                     \
+    X(JOURNAL_LOST, "JOURNAL-LOST", WARN, "The journal could not take some changes.",               \
+      "Give state_dir a faster disk, or the worker more memory.")                                   \
+    X(CRASH_RECORD_OFF, "CRASH-RECORD-OFF", WARN,                                                   \
+      "What runs is not recorded: a message that crashes us is not found out.", "See the error.")   \
+    X(CRASH_SUSPECTS, "CRASH-SUSPECTS", ERROR,                                                      \
+      "The last process ended while messages ran; each runs alone now.",                            \
+      "Look for why it ended: a crash, a kill, no memory.")                                         \
+    X(CRASH_SUSPECT, "CRASH-SUSPECT", WARN, "A message that may have crashed the worker.",          \
+      "None if it runs; else see its dead letter (cause poison).")                                  \
     /* Plugins */                                                                                   \
     X(PLUGIN_LOADED, "PLUGIN-LOADED", INFO, "A handler plugin was loaded.", "None.")                \
     X(PLUGIN_REFUSED, "PLUGIN-REFUSED", ERROR,                                                      \

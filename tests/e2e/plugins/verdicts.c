@@ -5,6 +5,7 @@
  *     ack retry reject nonsense   that verdict (nonsense: 42)
  *     defer                       taken; completed as done by a thread of its own
  *     unavailable                 at first; done the second time
+ *     crash                       ends the process
  *     count N                     ack if the message has N headers, else reject
  *     bytes N                     ack if N bytes follow the newline, else reject
  */
@@ -118,6 +119,9 @@ static int handle(void *instance, const fila_delivery *d, const fila_services *s
     }
     if (starts_with(d, "unavailable")) {
         return atomic_fetch_add(&unavailable_times, 1) ? FILA_ACK : FILA_UNAVAILABLE;
+    }
+    if (starts_with(d, "crash")) {
+        abort();
     }
     if (starts_with(d, "defer")) {
         return defer(d, s);
