@@ -26,6 +26,7 @@ static const struct verb VERBS[] = {
     {"handlers", fw_cli_handlers, "what can handle messages, and with which options"},
     {"plugin", fw_cli_plugin, "info, verify: what a plugin is, and whether a worker would like it"},
     {"try", fw_cli_try, "one message through a handler, without a broker"},
+    {"healthcheck", fw_cli_healthcheck, "ask a running worker whether it is ready"},
     {"version", fw_cli_version, "version and plugin ABI"},
 };
 
@@ -43,7 +44,7 @@ static int help(FILE *out)
         "\n",
         out);
     for (int i = 0; i < VERB_COUNT; i++) {
-        (void)fprintf(out, "  %-9s %s\n", VERBS[i].name, VERBS[i].help);
+        (void)fprintf(out, "  %-11s %s\n", VERBS[i].name, VERBS[i].help);
     }
     (void)fputs("\nfila-worker VERB --help tells more.\n", out);
     return 0;

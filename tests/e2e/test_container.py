@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """As a container's entrypoint: the first process of a PID namespace."""
+import http.server
 import os
 import shutil
 import signal
 import subprocess
+import threading
 
-from harness import Skipped, Worker, expect_equal
+from harness import SLOW, Skipped, Worker, expect_equal, expect_match
 from registry import test
 from test_delivery import exec_config
 
@@ -74,3 +76,45 @@ def first_process_ends_as_the_worker_does(bench):
     worker.signalled = True
     os.kill(pid, signal.SIGKILL)
     worker.wait(30, status=128 + signal.SIGKILL)
+
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    """/readyz says no, /livez yes; /startupz keeps silent."""
+
+    def do_GET(self):
+        if self.path == "/startupz":
+            self.server.held.wait(30 * SLOW)
+            return
+        status, body = (200, b"alive\n") if self.path == "/livez" else (503, b"queue work: no stream\n")
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *ignored):
+        pass
+
+
+@test()
+def healthcheck_asks_the_worker(bench):
+    bench.write("fila-worker.cfg", 'queues = ( { queue = "q"; handler = { plugin = "log"; }; } );\n')
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    server.held = threading.Event()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    here = "http.listen=127.0.0.1:%d" % server.server_address[1]
+    everywhere = "http.listen=:%d" % server.server_address[1]
+    try:
+        expect_equal("alive", bench.cli("healthcheck", "--live", "--set", here), ("alive\n", ""))
+        expect_equal("alive", bench.cli("healthcheck", "--live", "--set", everywhere), ("alive\n", ""))
+        expect_equal("not ready", bench.cli("healthcheck", "--set", here, status=1), ("", "queue work: no stream\n"))
+        _, err = bench.cli("healthcheck", "--startup", "--set", here, status=1)
+        expect_match("silent", r": Connection timed out\n$", err)
+    finally:
+        server.held.set()
+        server.shutdown()
+        server.server_close()
+    _, err = bench.cli("healthcheck", "--set", here, status=1)
+    expect_match("nobody there", r"^fila-worker healthcheck: 127\.0\.0\.1:\d+: Connection refused\n$", err)
+    _, err = bench.cli("healthcheck", "--set", "http.listen=", status=1)
+    expect_match("off", r"http\.listen is empty, so there is nothing to ask", err)
+    bench.cli("healthcheck", "--config", "missing.cfg", status=78)
+    bench.cli("healthcheck", "now", status=64)

@@ -22,6 +22,7 @@ int fw_cli_queue(int argc, char **argv);
 int fw_cli_dlq(int argc, char **argv);
 int fw_cli_plugin(int argc, char **argv);
 int fw_cli_try(int argc, char **argv);
+int fw_cli_healthcheck(int argc, char **argv);
 int fw_cli_version(int argc, char **argv);
 
 /* "fila-worker VERB: TEXT" and where to find help, on standard error. Returns FW_EXIT_USAGE. */

@@ -48,13 +48,13 @@ bool fw_init_stood_by(int *ret_status)
         return false;
     }
     (void)sigfillset(&all);
-    (void)sigprocmask(SIG_BLOCK, &all, &before);
+    (void)pthread_sigmask(SIG_BLOCK, &all, &before);
     pid_t worker = fork();
     if (worker <= 0) {
         if (worker == 0) {
             (void)setpgid(0, 0); /* a terminal's Ctrl-C comes once: through us */
         }
-        (void)sigprocmask(SIG_SETMASK, &before, NULL);
+        (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
         return false;
     }
     *ret_status = stand_by(worker, &all);
