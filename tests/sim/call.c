@@ -133,7 +133,7 @@ static void done(struct world *w, struct event *event)
     enum fw_settled result = execute(w, call);
     sim_broker_turn(w);
     int64_t at = w->now + sim_delay(w) + slowness(w);
-    if (call->lose_answer || sim_within(w, w->config.path_down)) {
+    if (call->lose_answer || sim_path_down(w)) {
         drop(call);
     } else {
         sim_at(w, at, answered, call, 0, result);
@@ -143,6 +143,10 @@ static void done(struct world *w, struct event *event)
 static void at_broker(struct world *w, struct event *event)
 {
     struct sim_call *call = event->object;
+    if (w->now < w->broker_down_until) {
+        drop(call);
+        return;
+    }
     sim_at(w, sim_broker_takes(w), done, call, 0, 0);
 }
 
@@ -184,7 +188,7 @@ void sim_call(struct sim_delivery *d, const struct fw_command *command)
     bool faults = sim_faults(w);
     call->lose_answer = faults && (sim_happens(w, w->config.lose_answer) || publish_lost(w, call));
     sim_at(w, call->deadline, answered, call, 0, FW_SETTLED_UNKNOWN);
-    if ((faults && sim_happens(w, w->config.lose_request)) || sim_within(w, w->config.path_down)) {
+    if ((faults && sim_happens(w, w->config.lose_request)) || sim_path_down(w)) {
         drop(call);
     } else if (faults && sim_happens(w, w->config.refuse)) {
         sim_at(w, w->now + 2 * sim_delay(w), answered, call, 0, FW_SETTLED_RETRY);

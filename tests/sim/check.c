@@ -21,6 +21,18 @@ static bool was_hit(const struct sim_delivery *d)
     return m->strays || (m->stray_process != 0 && m->stray_process != d->worker->process);
 }
 
+/* Runs in the process that the worker belongs to. */
+static uint32_t process_running(const struct sim_worker *worker)
+{
+    const struct world *w = worker->world;
+    uint32_t running = worker->running;
+    for (uint32_t i = 0; w->shared != NULL && i < w->config.workers; i++) {
+        running += &w->workers[i] != worker && w->workers[i].engine != NULL ? w->workers[i].running
+                                                                            : 0;
+    }
+    return running;
+}
+
 static void check_run(struct sim_delivery *d, const struct fw_command *command)
 {
     struct sim_worker *worker = d->worker;
@@ -38,6 +50,18 @@ static void check_run(struct sim_delivery *d, const struct fw_command *command)
     }
     if (config->lanes && worker->lane_running[m->lane] > 0) {
         sim_fail(w, "w%u: two of lane %u run at once", worker->index, m->lane);
+    }
+    if (worker->alone > 0 || (command->alone && process_running(worker) > 0)) {
+        sim_fail(
+            w, "w%u: #%u runs beside a suspect that is to run alone", worker->index, d->message);
+    }
+    if (command->alone != seen->suspect) {
+        sim_fail(
+            w, "w%u: #%u runs %s, it is %s suspect", worker->index, d->message,
+            command->alone ? "alone" : "in company", seen->suspect ? "a" : "no");
+    }
+    if (w->config.max_running > 0 && process_running(worker) >= w->config.max_running) {
+        sim_fail(w, "w%u: #%u is one run too many over all", worker->index, d->message);
     }
     if (worker->running >= config->concurrency) {
         sim_fail(w, "w%u: more runs than slots", worker->index);
@@ -74,7 +98,8 @@ static void check_ack(struct sim_delivery *d)
     const struct fw_delivery_config *config = &d->worker->config;
     bool exhausted = (config->retry_attempts > 0 && seen->tries >= config->retry_attempts) ||
                      (config->max_deliveries > 0 && seen->tries >= 2);
-    if (config->dead_letter == FW_DEAD_LETTER_DROP && (seen->rejected || exhausted)) {
+    if (config->dead_letter == FW_DEAD_LETTER_DROP &&
+        (seen->rejected || exhausted || seen->crashes >= 2)) {
         m->dropped = true;
     } else if (!seen->succeeded && !seen->published) {
         sim_fail(w, "w%u: #%u is acked undone", d->worker->index, d->message);
@@ -106,16 +131,22 @@ static void check_nack(struct sim_delivery *d, const struct fw_command *command)
     }
 }
 
-static void check_publish(struct sim_delivery *d)
+static void check_publish(struct sim_delivery *d, const struct fw_command *command)
 {
-    struct world *w = d->worker->world;
+    struct sim_worker *worker = d->worker;
+    struct world *w = worker->world;
     const struct sim_seen *seen = &d->worker->seen[d->message];
     const struct fw_delivery_config *config = &d->worker->config;
     uint32_t enough = config->retry_attempts;
     if (config->max_deliveries > 0 && enough > 2) {
         enough = 2;
     }
-    if (!seen->rejected && seen->tries < enough) {
+    if (command->cause == FW_CAUSE_POISON) {
+        w->figures.quarantined++;
+        if (seen->crashes < 2) {
+            sim_fail(w, "w%u: #%u is quarantined without reason", worker->index, d->message);
+        }
+    } else if (!seen->rejected && seen->tries < enough) {
         sim_fail(
             w, "w%u: #%u is dead-lettered after %u tries", d->worker->index, d->message,
             seen->tries);
@@ -164,7 +195,7 @@ void sim_check_command(struct sim_worker *worker, const struct fw_command *comma
         check_nack(d, command);
         break;
     case FW_COMMAND_PUBLISH:
-        check_publish(d);
+        check_publish(d, command);
         break;
     case FW_COMMAND_FINISH:
         check_finish(d, command);
@@ -260,6 +291,9 @@ static void check_message(struct world *w, uint32_t index, bool one_process)
         fq_find(w->broker, (fila_view){m->id, strlen(m->id)}, NULL) == FQ_GONE) {
         sim_fail(w, "#%u is lost", index);
     }
+    if (w->config.state && m->killed > 3 * w->config.workers) {
+        sim_fail(w, "#%u killed %u processes", index, m->killed);
+    }
     if (one_process && m->copies > 1 + m->unknown_publishes) {
         sim_fail(
             w, "#%u has %u copies, %u publishes were of unknown outcome", index, m->copies,
@@ -270,7 +304,8 @@ static void check_message(struct world *w, uint32_t index, bool one_process)
 void sim_check_end(struct world *w)
 {
     const struct sim_config *config = &w->config;
-    bool one_process = config->workers == 1 && config->kill_each == 0 && config->drain_each == 0;
+    bool one_process = config->workers == 1 && config->kill_each == 0 && config->drain_each == 0 &&
+                       config->kills == 0;
     for (uint32_t i = 0; i < config->messages && !w->failed; i++) {
         check_message(w, i, one_process);
     }

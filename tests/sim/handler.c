@@ -39,6 +39,9 @@ static struct fw_verdict judge(struct world *w, const struct sim_delivery *d)
 static void run_over(struct sim_delivery *d)
 {
     struct world *w = d->worker->world;
+    sim_state_ran(d);
+    d->worker->alone -= d->alone;
+    d->alone = false;
     struct sim_message *m = &w->messages[d->message];
     d->run = 0;
     d->worker->running--;
@@ -75,6 +78,21 @@ static void run_ends(struct world *w, struct event *event)
     sim_worker_take(worker);
 }
 
+/* The message takes its process along. */
+static void dies(struct world *w, struct event *event)
+{
+    struct sim_delivery *d = event->object;
+    struct sim_worker *worker = d->worker;
+    if (event->life != worker->life || d->run != (uint64_t)event->value || w->over) {
+        return;
+    }
+    w->messages[d->message].killed++;
+    w->figures.process_kills++;
+    sim_trace(w, "crash", worker->index, d->message, d->alone);
+    sim_worker_kill(worker);
+    sim_at(w, w->now + sim_between(w, 0, FILA_S), sim_restart, worker, 0, 0);
+}
+
 void sim_run_start(struct sim_delivery *d, const struct fw_command *command)
 {
     struct sim_worker *worker = d->worker;
@@ -87,6 +105,8 @@ void sim_run_start(struct sim_delivery *d, const struct fw_command *command)
     d->deadline = command->deadline;
     d->natural_end = w->now + (down ? 2 * FILA_MS : duration(w, worker));
     d->ignores_stop = sim_happens(w, w->config.ignores_stop);
+    d->alone = command->alone;
+    worker->alone += d->alone;
     if (m->first_start == 0) {
         m->first_start = w->now;
     }
@@ -104,6 +124,10 @@ void sim_run_start(struct sim_delivery *d, const struct fw_command *command)
         end = d->deadline + STOP_MS * FILA_MS;
     }
     sim_at(w, end, run_ends, d, worker->life, (int64_t)d->run);
+    if (m->kills) {
+        int64_t last = end < d->deadline ? end : d->deadline;
+        sim_at(w, sim_between(w, w->now, last - 1), dies, d, worker->life, (int64_t)d->run);
+    }
 }
 
 void sim_run_cancel(struct sim_delivery *d)

@@ -85,6 +85,10 @@ static void draw_handler(struct dice *dice, struct sim_config *c)
     c->crash = maybe(dice, 0.1);
     c->retry_after = maybe(dice, 0.3);
     c->ignores_stop = maybe(dice, 0.1);
+    c->state = one_in(dice, 2);
+    c->journal_lag = one_in(dice, 2) ? octaves(dice, FILA_MS, c->broker_vt) : 0;
+    c->kills = c->state && ends && one_in(dice, 6) ? 0.05 * (double)below(dice, 1000) / 1000 : 0;
+    c->max_running = one_in(dice, 4) ? 1 + (uint32_t)below(dice, c->workers * e->concurrency) : 0;
     if (one_in(dice, 4)) {
         c->dependency_down.from = (int64_t)below(dice, (uint64_t)(5 * c->broker_vt));
         c->dependency_down.until = c->dependency_down.from +
@@ -108,6 +112,9 @@ static void draw_faults(struct dice *dice, struct sim_config *c)
     c->pause_each = one_in(dice, 5) ? octaves(dice, vt / 2, 10 * vt) : 0;
     c->reload_each = one_in(dice, 5) ? octaves(dice, vt / 4, 10 * vt) : 0;
     c->pressure_each = one_in(dice, 5) ? octaves(dice, vt / 4, 5 * vt) : 0;
+    c->broker_restart_each = one_in(dice, 6) ? octaves(dice, vt, 10 * vt) : 0;
+    c->broker_down_for = octaves(dice, 10 * FILA_MS, vt);
+    c->broker_forgets_leases = one_in(dice, 3);
     c->late_wake = one_in(dice, 4) ? octaves(dice, 100 * FILA_US, 200 * FILA_MS) : 0;
     if (one_in(dice, 5)) {
         c->path_down.from = (int64_t)below(dice, (uint64_t)(5 * vt));
@@ -126,6 +133,7 @@ static void limit_work(struct sim_config *c)
     int64_t mean = (c->run_min + c->run_max) / 2 +
                    (int64_t)(c->long_run * (double)(c->broker_vt / 2));
     int64_t slots = (int64_t)c->engine.concurrency * c->workers;
+    slots = c->max_running > 0 && c->max_running < slots ? c->max_running : slots;
     int64_t most = 30 * c->broker_vt * slots / (3 * mean + 1) + 1;
     if (c->messages > most) {
         c->messages = (uint32_t)most;

@@ -72,6 +72,7 @@ struct sim_config {
     sim_chance crash;
     sim_chance retry_after;  /* a failure names its own delay */
     sim_chance ignores_stop; /* does not stop at its deadline or when cancelled */
+    sim_chance kills;        /* of a message: each run of it ends the process */
     struct sim_span dependency_down;
     bool probe_works;
 
@@ -87,8 +88,15 @@ struct sim_config {
     int64_t cut_each; /* mean time between cuts of a stream; 0 = none */
     bool cut_exactly; /* that time exactly */
     struct sim_span path_down;
-    int64_t kill_once; /* the last worker, at that time; it comes back after 5 s */
-    int64_t kill_each; /* mean time between kills of a worker */
+    int64_t kill_once;    /* the last worker, at that time; it comes back after 5 s */
+    int64_t kill_each;    /* mean time between kills of a worker */
+    bool state;           /* workers have a state_dir: journal and crash record */
+    int64_t journal_lag;  /* what a kill takes of the journal, up to */
+    uint32_t max_running; /* the workers are one process: so many runs over all; 0 = they are not */
+    int64_t broker_restart_each; /* mean time between restarts of the broker; streams break, calls
+                                    under way are lost */
+    int64_t broker_down_for;     /* up to */
+    bool broker_forgets_leases;  /* at a restart: what was leased is to be had again */
     int64_t drain_each;
     int64_t pause_each;
     int64_t reload_each;
@@ -110,6 +118,9 @@ struct sim_figures {
     uint64_t outcomes[FW_OUTCOME_COUNT];
     uint64_t runs;
     uint64_t runs_after_success; /* by other processes */
+    uint64_t runs_spared;        /* acked on sight because the journal knew */
+    uint64_t process_kills;      /* by messages */
+    uint64_t quarantined;
     uint64_t acks;
     uint64_t nacks;
     uint64_t returns; /* nacks of unstarted messages */

@@ -197,10 +197,23 @@ static void opened(struct world *w, struct event *event)
     sim_worker_take(s->worker);
 }
 
+static void refused(struct world *w, struct event *event)
+{
+    struct sim_stream *s = event->object;
+    if (event->life == s->generation) {
+        end(w, s);
+        tell_end(s, FW_STREAM_BROKEN);
+    }
+}
+
 static void open_at_broker(struct world *w, struct event *event)
 {
     struct sim_stream *s = event->object;
     if (event->life != s->generation || w->broker == NULL) {
+        return;
+    }
+    if (w->now < w->broker_down_until) {
+        sim_at(w, w->now + sim_delay(w), refused, s, s->generation, 0);
         return;
     }
     if (fq_consumer_open(w->broker, w->now, sim_queue(), s, &s->consumer) != FILA_OK) {
@@ -212,15 +225,6 @@ static void open_at_broker(struct world *w, struct event *event)
     sim_broker_turn(w);
 }
 
-static void refused(struct world *w, struct event *event)
-{
-    struct sim_stream *s = event->object;
-    if (event->life == s->generation) {
-        end(w, s);
-        tell_end(s, FW_STREAM_BROKEN);
-    }
-}
-
 void sim_stream_open(struct sim_stream *s, uint32_t window)
 {
     struct world *w = s->worker->world;
@@ -229,7 +233,7 @@ void sim_stream_open(struct sim_stream *s, uint32_t window)
     s->state = SIM_STREAM_OPENING;
     s->stopping = false;
     s->posted_at = w->now;
-    if (sim_within(w, w->config.path_down)) {
+    if (sim_path_down(w)) {
         sim_at(w, w->now + 2 * sim_delay(w), refused, s, s->generation, 0);
     } else {
         sim_at(w, w->now + sim_delay(w), open_at_broker, s, s->generation, 0);

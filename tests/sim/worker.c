@@ -86,6 +86,9 @@ static void finish(struct sim_delivery *d, const struct fw_command *command)
 {
     struct world *w = d->worker->world;
     sim_trace(w, fw_outcome_name(command->outcome), d->worker->index, d->message, 0);
+    if (command->outcome <= FW_DROPPED && command->outcome != FW_RETRIED) {
+        d->worker->state.crashes[d->message] = 0; /* done, or dead: it crashes nobody any more */
+    }
     d->finished = true;
     w->figures.outcomes[command->outcome]++;
     sim_delivery_release(d);
@@ -97,7 +100,7 @@ static void ended(struct world *w, struct event *event)
     if (event->life != worker->life || worker->engine == NULL) {
         return;
     }
-    sim_worker_kill(worker);
+    sim_worker_end(worker);
     if (!w->over && !sim_worker_start(worker)) {
         sim_fail(w, "no memory");
     }
@@ -188,7 +191,11 @@ static void obey(struct sim_worker *worker, const struct fw_command *command)
         sim_probe(worker);
         break;
     case FW_COMMAND_COMPANY:
+        d->alone = false;
+        worker->alone--;
+        break;
     case FW_COMMAND_RECORD:
+        sim_state_record(worker, command);
         break;
     case FW_COMMAND_NOTICE:
         notice(worker, command);
@@ -211,14 +218,32 @@ static void plan_wake(struct sim_worker *worker)
     if (at != FILA_NEVER && at < worker->wake_at) {
         int64_t late = w->config.late_wake > 0 ? sim_between(w, 0, w->config.late_wake) : 0;
         worker->wake_at = at;
-        sim_at(w, at + late, wake, worker, worker->life, 0);
+        sim_at(w, at + late, wake, worker, worker->life, ++worker->wake_number);
+    }
+}
+
+/* One engine's event may make others due. */
+static void plan_wakes(struct sim_worker *worker)
+{
+    struct world *w = worker->world;
+    if (w->shared == NULL) {
+        if (worker->engine != NULL) {
+            plan_wake(worker);
+        }
+        return;
+    }
+    for (uint32_t i = 0; i < w->config.workers; i++) {
+        if (w->workers[i].engine != NULL) {
+            plan_wake(&w->workers[i]);
+        }
     }
 }
 
 static void wake(struct world *w, struct event *event)
 {
     struct sim_worker *worker = event->object;
-    if (event->life != worker->life || worker->engine == NULL) {
+    if (event->life != worker->life || worker->engine == NULL ||
+        event->value != worker->wake_number) { /* a sooner one was planned since */
         return;
     }
     worker->wake_at = FILA_NEVER;
@@ -247,13 +272,15 @@ void sim_worker_take(struct sim_worker *worker)
         obey(worker, &command);
     }
     sim_check_worker(worker);
-    plan_wake(worker);
+    plan_wakes(worker);
 }
 
 struct fw_delivery_config sim_worker_config(const struct world *w, uint32_t index)
 {
     struct fw_delivery_config config = w->config.engine;
     config.seed = w->config.seed * 31 + index;
+    config.journal = w->config.state;
+    config.shared = w->shared;
     return config;
 }
 
@@ -280,14 +307,18 @@ bool sim_worker_start(struct sim_worker *worker)
     if (worker->engine == NULL) {
         return false;
     }
+    if (w->config.state) {
+        sim_state_restore(worker);
+    }
     sim_worker_take(worker);
     return true;
 }
 
-void sim_worker_kill(struct sim_worker *worker)
+static void end(struct sim_worker *worker, bool killed)
 {
     struct world *w = worker->world;
     sim_trace(w, "gone", worker->index, UINT32_MAX, 0);
+    sim_state_keep(worker, killed);
     for (uint32_t i = 0; i < SIM_STREAMS_MAX; i++) {
         sim_stream_fini(&worker->streams[i]);
     }
@@ -302,7 +333,19 @@ void sim_worker_kill(struct sim_worker *worker)
     }
     fw_delivery_free(worker->engine);
     worker->engine = NULL;
+    worker->alone = 0;
     worker->life++;
+    plan_wakes(worker);
+}
+
+void sim_worker_kill(struct sim_worker *worker)
+{
+    end(worker, true);
+}
+
+void sim_worker_end(struct sim_worker *worker)
+{
+    end(worker, false);
 }
 
 void sim_worker_drain(struct sim_worker *worker, int64_t time)

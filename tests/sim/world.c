@@ -138,6 +138,11 @@ bool sim_within(const struct world *w, struct sim_span span)
     return time >= span.from && time < span.until;
 }
 
+bool sim_path_down(const struct world *w)
+{
+    return w->now < w->broker_down_until || sim_within(w, w->config.path_down);
+}
+
 int64_t sim_delay(struct world *w)
 {
     return w->config.latency + sim_between(w, 0, w->config.jitter);
@@ -177,7 +182,7 @@ static struct sim_worker *any_worker(struct world *w)
     return &w->workers[sim_draw(w) % w->config.workers];
 }
 
-static void restart(struct world *w, struct event *event)
+void sim_restart(struct world *w, struct event *event)
 {
     struct sim_worker *worker = event->object;
     if (worker->engine == NULL && !w->over && !sim_worker_start(worker)) {
@@ -193,7 +198,7 @@ static void kill_one(struct world *w, struct event *event)
     }
     if (worker->engine != NULL) {
         sim_worker_kill(worker);
-        sim_at(w, w->now + sim_between(w, 0, 5 * FILA_S), restart, worker, 0, 0);
+        sim_at(w, w->now + sim_between(w, 0, 5 * FILA_S), sim_restart, worker, 0, 0);
     }
     sim_at(w, w->now + next_in(w, w->config.kill_each), kill_one, event->object, 0, 0);
 }
@@ -204,7 +209,7 @@ static void kill_once(struct world *w, struct event *event)
     (void)event;
     if (worker->engine != NULL) {
         sim_worker_kill(worker);
-        sim_at(w, w->now + 5 * FILA_S, restart, worker, 0, 0);
+        sim_at(w, w->now + 5 * FILA_S, sim_restart, worker, 0, 0);
     }
 }
 
@@ -300,6 +305,42 @@ static void reload_one(struct world *w, struct event *event)
     sim_at(w, w->now + next_in(w, w->config.reload_each), reload_one, event->object, 0, 0);
 }
 
+/* What was leased is to be had again, as after a failover to a node that knows no leases. */
+static void forget_leases(struct world *w)
+{
+    for (uint32_t i = 0; i < w->enqueued; i++) {
+        struct sim_message *m = &w->messages[i];
+        fila_view id = {m->id, strlen(m->id)};
+        if (!m->gone && fq_find(w->broker, id, NULL) == FQ_LEASED) {
+            fila_view reason = fila_view_of("fila-worker: returned unstarted");
+            m->strays = true; /* no engine can know */
+            w->figures.nacks_done += fq_nack(w->broker, w->now, sim_queue(), id, reason) == FILA_OK;
+        }
+    }
+}
+
+/* The broker is down for a while; what was on its way to it is lost. */
+static void restart_broker(struct world *w, struct event *event)
+{
+    if (!sim_faults(w)) {
+        return;
+    }
+    w->broker_down_until = w->now + sim_between(w, 0, w->config.broker_down_for);
+    sim_trace(w, "broker restart", UINT32_MAX, UINT32_MAX, w->broker_down_until - w->now);
+    for (uint32_t i = 0; i < w->config.workers; i++) {
+        for (uint32_t j = 0; j < SIM_STREAMS_MAX; j++) {
+            if (w->workers[i].engine != NULL) {
+                sim_stream_cut(&w->workers[i].streams[j], true);
+            }
+        }
+    }
+    if (w->config.broker_forgets_leases) {
+        forget_leases(w);
+    }
+    sim_at(
+        w, w->now + next_in(w, w->config.broker_restart_each), restart_broker, event->object, 0, 0);
+}
+
 static void plan(struct world *w, int64_t each, sim_fire_fn *fire)
 {
     if (each > 0) {
@@ -331,6 +372,7 @@ static void make_message(struct world *w, uint32_t index)
     m->lane = w->config.keys > 0 ? (uint32_t)(sim_draw(w) % w->config.keys) : 0;
     m->poison = sim_happens(w, w->config.poison);
     m->rejects = sim_happens(w, w->config.reject);
+    m->kills = sim_happens(w, w->config.kills);
     m->enqueued = w->now;
     m->there = true;
     if (fq_enqueue(w->broker, w->now, w->now / FILA_MS, &in, m->id) != FILA_OK) {
@@ -362,6 +404,12 @@ static bool open_world(struct world *w, const struct sim_config *config)
     if (w->messages == NULL || !sim_broker_open(w)) {
         return false;
     }
+    if (config->max_running > 0) {
+        w->shared = fw_shared_new(config->max_running);
+        if (w->shared == NULL) {
+            return false;
+        }
+    }
     sim_at(w, w->now, enqueue, NULL, 0, 0);
     for (uint32_t i = 0; i < config->workers; i++) {
         struct sim_worker *worker = &w->workers[i];
@@ -369,7 +417,8 @@ static bool open_world(struct world *w, const struct sim_config *config)
         worker->index = i;
         worker->stuck = i < config->stuck_workers;
         worker->seen = calloc(config->messages, sizeof(*worker->seen));
-        if (worker->seen == NULL || !sim_worker_start(worker)) {
+        if (worker->seen == NULL || !sim_state_init(&worker->state, config->messages) ||
+            !sim_worker_start(worker)) {
             return false;
         }
     }
@@ -378,6 +427,7 @@ static bool open_world(struct world *w, const struct sim_config *config)
         sim_at(w, w->start + config->kill_once, kill_once, NULL, 0, 0);
     }
     plan(w, config->drain_each, drain_one);
+    plan(w, config->broker_restart_each, restart_broker);
     plan(w, config->cut_each, cut_one);
     plan(w, config->pause_each, pause_one);
     plan(w, config->reload_each, reload_one);
@@ -428,10 +478,12 @@ static void close_world(struct world *w)
     for (uint32_t i = 0; i < w->config.workers; i++) {
         struct sim_worker *worker = &w->workers[i];
         if (worker->engine != NULL) {
-            sim_worker_kill(worker);
+            sim_worker_end(worker);
         }
         free(worker->seen);
+        sim_state_fini(&worker->state);
     }
+    fw_shared_free(w->shared);
     sim_broker_close(w);
     for (size_t i = 0; i < w->event_count; i++) {
         sim_call_forget(&w->events[i]);

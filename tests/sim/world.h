@@ -44,9 +44,11 @@ struct sim_message {
     bool there;             /* enqueued */
     bool poison;
     bool rejects;
-    bool succeeded; /* a handler said so, and the engine heard it */
-    bool dropped;   /* its engine had reason to drop it */
-    bool gone;      /* acked, or moved to the DLQ by the broker */
+    bool kills;
+    uint32_t killed; /* processes */
+    bool succeeded;  /* a handler said so, and the engine heard it */
+    bool dropped;    /* its engine had reason to drop it */
+    bool gone;       /* acked, or moved to the DLQ by the broker */
 };
 
 /* What one process has seen of a message since it started. */
@@ -55,10 +57,33 @@ struct sim_seen {
     int64_t latest_read;
     int64_t spaced_until; /* not before this, its tries being what they are */
     uint32_t tries;
+    uint32_t crashes; /* that the crash record holds against it */
+    bool suspect;
     bool running;
     bool succeeded;
     bool rejected;
     bool published;
+};
+
+/* What a RECORD command said of a message. */
+struct sim_record {
+    int64_t at;
+    uint32_t message;
+    uint32_t tries;
+    uint32_t seen;
+    int64_t not_before;
+    enum fw_cause doomed;
+    enum fw_outcome done_as;
+    bool done;
+};
+
+/* A worker's state folder. */
+struct sim_state {
+    struct sim_record *log; /* since the process started */
+    size_t count;
+    size_t capacity;
+    struct sim_record *known; /* by message: what was there at its start; at = 0: nothing */
+    uint8_t *crashes;         /* by message: 0 = no suspect, else 1 + crashes while alone */
 };
 
 /* One delivery in a worker: what `user` points to. */
@@ -77,6 +102,7 @@ struct sim_delivery {
     bool finished;
     bool nack_unknown; /* its nack was done, or may have been */
     bool asked;        /* a settlement or a publish is under way */
+    bool alone;
 };
 
 /* A message on its way through a stream. */
@@ -127,10 +153,13 @@ struct sim_worker {
     struct sim_stream streams[SIM_STREAMS_MAX];
     struct sim_seen *seen; /* by message */
     struct sim_delivery *deliveries;
+    struct sim_state state;
     uint32_t running;
+    uint32_t alone; /* of those, as crash suspects */
     uint32_t lane_running[256];
     uint32_t under_way;
-    int64_t wake_at; /* of the earliest event scheduled for it */
+    int64_t wake_at; /* of the event scheduled for it, whose number is: */
+    int64_t wake_number;
     bool draining;
     bool stuck;
     bool paused;
@@ -178,7 +207,9 @@ struct world {
     size_t event_count;
     size_t event_capacity;
 
+    struct fw_shared *shared; /* NULL: each worker is a process of its own */
     struct fq_engine *broker;
+    int64_t broker_down_until;
     int64_t broker_free_at;
     int64_t tick_at;
     int64_t last_leases_at;
@@ -215,7 +246,8 @@ int64_t sim_between(struct world *w, int64_t low, int64_t high);
 bool sim_happens(struct world *w, sim_chance chance);
 bool sim_faults(const struct world *w); /* still on */
 bool sim_within(const struct world *w, struct sim_span span);
-int64_t sim_delay(struct world *w); /* one way over the path */
+int64_t sim_delay(struct world *w);        /* one way over the path */
+bool sim_path_down(const struct world *w); /* nothing gets through, or the broker is down */
 void sim_gone(struct world *w, uint32_t message);
 
 /* ---- broker.c ---- */
@@ -243,7 +275,9 @@ void sim_call_forget(const struct event *event); /* the world ends: frees what t
 
 /* ---- worker.c ---- */
 bool sim_worker_start(struct sim_worker *worker);
-void sim_worker_kill(struct sim_worker *worker);
+void sim_worker_kill(struct sim_worker *worker); /* it dies as it stands */
+void sim_worker_end(struct sim_worker *worker);  /* in good order */
+void sim_restart(struct world *w, struct event *event);
 void sim_worker_take(struct sim_worker *worker); /* the engine's commands, after an event */
 void sim_worker_drain(struct sim_worker *worker, int64_t time);
 void sim_delivery_release(struct sim_delivery *d);
@@ -254,6 +288,16 @@ struct fw_delivery_config sim_worker_config(const struct world *w, uint32_t inde
 void sim_run_start(struct sim_delivery *d, const struct fw_command *command);
 void sim_run_cancel(struct sim_delivery *d);
 void sim_probe(struct sim_worker *worker);
+
+/* ---- state.c ---- */
+bool sim_state_init(struct sim_state *state, uint32_t messages);
+void sim_state_fini(struct sim_state *state);
+void sim_state_record(struct sim_worker *worker, const struct fw_command *command);
+/* What the next process will find. */
+void sim_state_keep(struct sim_worker *worker, bool killed);
+void sim_state_restore(struct sim_worker *worker);
+/* Its run came to an end. */
+void sim_state_ran(struct sim_delivery *d);
 
 /* ---- check.c ---- */
 void sim_check_command(struct sim_worker *worker, const struct fw_command *command);

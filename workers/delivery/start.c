@@ -205,13 +205,16 @@ bool fw_startable(const struct fw_delivery *e)
 
 void fw_start(struct fw_delivery *e)
 {
-    struct fw_held *h = NULL;
-    while (fw_slot_free(e) && (h = pick(e)) != NULL) {
-        fw_run(e, h, false);
-    }
-    if (e->shared->limit > 0 || e->shared->alone != NULL || e->blocked) {
+    do {
+        struct fw_held *h = NULL;
+        while (fw_slot_free(e) && (h = pick(e)) != NULL) {
+            fw_run(e, h, false);
+        }
+        if (e->shared->limit == 0 && e->shared->alone == NULL && !e->blocked) {
+            return;
+        }
         fw_shared_wait(e, own_slot_free(e) && pick(e) != NULL);
-    }
+    } while (fw_startable(e)); /* in the queue it may be the first */
 }
 
 int64_t fw_start_wake(const struct fw_delivery *e)
