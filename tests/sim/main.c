@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static int usage(void)
 {
@@ -57,6 +58,28 @@ static bool run_seed(uint64_t seed, struct sim_figures *ret_figures)
     return sim_run(&config, ret_figures);
 }
 
+/* For people: on a terminal, some times a second. */
+static void progress(uint64_t done, uint64_t count, uint64_t failed)
+{
+    static int64_t next;
+
+    enum {
+        WIDTH = 40
+    };
+
+    if (!isatty(STDERR_FILENO) || (fila_now() < next && done < count)) {
+        return;
+    }
+    next = fila_now() + 200 * FILA_MS;
+    int full = (int)(done * WIDTH / count);
+    (void)fprintf(
+        stderr, "\r[%.*s%*s] %" PRIu64 " of %" PRIu64 " seeds, %" PRIu64 " failed ", full,
+        "########################################", WIDTH - full, "", done, count, failed);
+    if (done == count) {
+        (void)fprintf(stderr, "\n");
+    }
+}
+
 static int run_seeds(uint64_t from, uint64_t count)
 {
     uint64_t failed = 0;
@@ -65,6 +88,7 @@ static int run_seeds(uint64_t from, uint64_t count)
     uint64_t outcomes[FW_OUTCOME_COUNT] = {0};
     for (uint64_t seed = from; seed < from + count; seed++) {
         struct sim_figures figures = {0};
+        progress(seed - from, count, failed);
         if (!run_seed(seed, &figures)) {
             failed++;
             (void)fprintf(stderr, "replay it: tests/sim.sh --seed %" PRIu64 "\n", seed);
@@ -81,6 +105,7 @@ static int run_seeds(uint64_t from, uint64_t count)
             outcomes[i] += figures.outcomes[i];
         }
     }
+    progress(count, count, failed);
     printf(
         "%" PRIu64 " seeds from %" PRIu64 ", %" PRIu64 " failed; %" PRIu64 " events, %" PRIu64
         " deliveries:",

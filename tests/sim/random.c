@@ -140,6 +140,29 @@ static void limit_work(struct sim_config *c)
     }
 }
 
+/* Now and then one message a minute, or a long queue of quick ones; and no crash record where two
+ * unlucky kills would keep a message aside for ever. */
+static void draw_shape(struct dice *dice, struct sim_config *c)
+{
+    if (c->kill_each > 0 && c->engine.dead_letter == FW_DEAD_LETTER_NONE) {
+        c->state = false;
+    }
+    if (one_in(dice, 25)) {
+        c->interval = octaves(dice, c->broker_vt, 60 * FILA_S);
+        c->messages = 1 + (uint32_t)below(dice, 30);
+    } else if (one_in(dice, 500)) {
+        c->interval = 0;
+        c->messages = (uint32_t)octaves(dice, 10000, 100000);
+        c->run_max = octaves(dice, c->run_min, 2 * FILA_MS);
+        c->run_min = c->run_min < c->run_max ? c->run_min : c->run_max;
+        c->check_each = 64;
+    } else if (one_in(dice, 10)) { /* handlers that take longer than their deadline, always */
+        c->messages = 1 + (uint32_t)below(dice, 20);
+        c->long_run = 0.5;
+        c->long_for = octaves(dice, c->broker_vt / 2, 4 * c->broker_vt);
+    }
+}
+
 struct sim_config sim_random(uint64_t seed)
 {
     static const int64_t timeouts[] = {FILA_S, 2 * FILA_S, 5 * FILA_S, 10 * FILA_S, 30 * FILA_S};
@@ -159,6 +182,7 @@ struct sim_config sim_random(uint64_t seed)
     draw_engine(&dice, &c);
     draw_handler(&dice, &c);
     draw_faults(&dice, &c);
+    draw_shape(&dice, &c);
     limit_work(&c);
     c.limit = 1000000 * FILA_S;
     return c;

@@ -72,6 +72,61 @@ static void judge_overleased(
     expect(judge, "OVERLEASED names, s", seconds(f->notice_values[FW_NOTICE_OVERLEASED]), 450, 650);
 }
 
+/* What OVERLEASED names ends it: the same again with that visibility timeout. */
+static void judge_named(
+    struct judge *judge,
+    const struct sim_config *c,
+    const struct sim_figures *f)
+{
+    struct sim_config again = *c;
+    struct sim_figures healed = {0};
+    int64_t named = f->notice_values[FW_NOTICE_OVERLEASED];
+    expect(judge, "OVERLEASED", (double)f->notices[FW_NOTICE_OVERLEASED], 1, 1e6);
+    expect(judge, "it names, s", seconds(named), seconds(c->broker_vt) * 1.2, 1e6);
+    again.broker_vt = named;
+    again.engine.visibility_timeout = named;
+    again.engine.timeout = c->engine.timeout > 0 ? c->engine.timeout : c->broker_vt / 2;
+    again.limit = c->limit + 4 * named;
+    judge->fine = sim_run(&again, &healed) && judge->fine;
+    expect(judge, "OVERLEASED with that", (double)healed.notices[FW_NOTICE_OVERLEASED], 0, 0);
+    expect(judge, "nacks for each message done, before", each(f->nacks, through(f)), 0, 1000);
+    expect(judge, "and with that", each(healed.nacks, through(&healed)), 0, 2);
+}
+
+static void short_vt(struct sim_config *c)
+{
+    c->messages = 5000;
+    c->broker_vt = c->engine.visibility_timeout = 5 * FILA_S;
+    c->run_min = 50 * FILA_MS;
+    c->run_max = 150 * FILA_MS;
+    c->engine.concurrency = 2;
+    c->limit = 200 * FILA_S;
+    c->keep_going = true;
+    c->check_each = 16;
+}
+
+static void four_streams(struct sim_config *c)
+{
+    short_vt(c);
+    c->broker_vt = c->engine.visibility_timeout = 10 * FILA_S;
+    c->engine.streams = 4;
+}
+
+static void few_lanes(struct sim_config *c)
+{
+    short_vt(c);
+    c->engine.lanes = true;
+    c->engine.concurrency = 16;
+    c->keys = 2;
+}
+
+static void failing_often(struct sim_config *c)
+{
+    short_vt(c);
+    c->fail = 0.5;
+    c->engine.retry_first = 100 * FILA_MS;
+}
+
 static void well_leased(struct sim_config *c)
 {
     overleased(c);
@@ -386,6 +441,11 @@ static const struct scenario scenarios[] = {
     {"overleased", "handler 5 s, concurrency 2, VT 30 s, 10,000 waiting, 1 KiB: 4,000 s of it",
      overleased, judge_overleased},
     {"well-leased", "the same with VT 530 s", well_leased, judge_well_leased},
+    {"named-short", "handler 100 ms, concurrency 2, VT 5 s; then with the VT that OVERLEASED names",
+     short_vt, judge_named},
+    {"named-streams", "the same with 4 streams, VT 10 s", four_streams, judge_named},
+    {"named-lanes", "the same with 2 lanes for 16 slots", few_lanes, judge_named},
+    {"named-failing", "the same with half of the runs failing", failing_often, judge_named},
     {"half-failing", "handler 12 s, concurrency 1, 12 messages, half of the runs fail",
      half_failing, judge_half_failing},
     {"quiet-30", "one message a minute, VT 30 s, the stream cut each 40 s", quiet_30, judge_quiet},

@@ -32,7 +32,39 @@ static void begin(struct fw_delivery *e, struct fw_stream *s)
     fw_stream_grant(e, s, 1); /* the pipe may be empty: one credit finds out */
 }
 
-/* The visibility timeout within which a whole pipe could be worked off. */
+/* How long a message kept the slots of late, going by what came through them while the oldest one
+ * lay unread: retries, lanes, a bound over all queues and slow handlers are all in it. */
+static int64_t pace(const struct fw_delivery *e, const struct fw_stream *s)
+{
+    int64_t since = fw_oldest_unread(s);
+    const struct fw_pace *from = NULL;
+    for (int i = 0; i < FW_PACES; i++) {
+        const struct fw_pace *p = &e->paces[i];
+        if (p->at != 0 && p->at < e->now && p->at <= since && (from == NULL || p->at > from->at)) {
+            from = p;
+        }
+    }
+    if (from == NULL) {
+        return 0;
+    }
+    uint64_t through = e->through - from->through;
+    return (e->now - from->at) / (through > 0 ? (int64_t)through : 1);
+}
+
+/* What all streams lease ahead. */
+static int64_t pipes(const struct fw_delivery *e)
+{
+    int64_t messages = 0;
+    for (uint32_t i = 0; i < e->stream_count; i++) {
+        if (e->streams[i].state == FW_STREAM_UP) {
+            messages += fw_walk_pipe(&e->streams[i].walk);
+        }
+    }
+    return messages;
+}
+
+/* The visibility timeout within which all that is leased ahead could be worked off; more than the
+ * one in force, which has proved too short. */
 static int64_t enough(const struct fw_delivery *e, const struct fw_stream *s)
 {
     int64_t each = e->mean_run > 0 ? e->mean_run : e->need;
@@ -40,9 +72,11 @@ static int64_t enough(const struct fw_delivery *e, const struct fw_stream *s)
     if (e->config.rate > 0) {
         each = fw_max(each, (int64_t)((double)FILA_S / e->config.rate));
     }
-    int64_t work = (int64_t)(fw_walk_pipe(&s->walk) + e->config.prefetch) * each + e->need;
-    int64_t vt = fw_max(work, e->vt);
-    while (vt - fw_margin_for(vt, 0) < work) {
+    each = fw_max(each, pace(e, s));
+    int64_t leased = pipes(e) + e->config.prefetch + e->behind + e->aside;
+    int64_t work = leased * each / 10 * 11 + e->need; /* handlers do not all take the same */
+    int64_t vt = fw_max(work, e->vt + e->vt / 4);
+    while (vt - fw_margin_for(vt, 0) - fw_slack_for(vt, 0) < work) {
         vt += fw_max(work / 64, FILA_MS);
     }
     return vt;

@@ -42,6 +42,7 @@ enum {
     FW_KEPT_LIMIT = 65536,   /* ids with tries or an unsettled success (6) */
     FW_LIGHT_LIMIT = 8192,   /* ids of which only a nack is known */
     FW_DEFAULT_SETTLE = 256,
+    FW_PACES = 16,  /* each VT / 8: two VT in all */
     FW_EVIDENCE = 3 /* different ids that prove a shorter visibility timeout (10) */
 };
 
@@ -269,6 +270,12 @@ struct fw_breaker {
     struct fw_held *trial;
 };
 
+/* How many messages had been through their handler by then. */
+struct fw_pace {
+    int64_t at; /* 0 = none */
+    uint64_t through;
+};
+
 struct fw_evidence {
     uint64_t id; /* hash of it */
     int64_t at;
@@ -341,6 +348,9 @@ struct fw_delivery {
     struct fw_evidence evidence[FW_EVIDENCE];
     int64_t anew_at;    /* what was read before proves nothing: the broker may be another by now */
     int64_t next_start; /* rate */
+    struct fw_pace paces[FW_PACES];
+    uint32_t next_pace;
+    uint64_t through; /* messages that a handler was done with, for good or bad */
     uint64_t flushes;
     int64_t overleased_until; /* end of the spell that was told */
     bool split_told;
@@ -396,6 +406,7 @@ void fw_starved(struct fw_delivery *e);
 void fw_needs_more(struct fw_delivery *e);
 void fw_settle_took(struct fw_delivery *e, int64_t took);
 void fw_run_took(struct fw_delivery *e, int64_t took);
+void fw_came_through(struct fw_delivery *e); /* one more message is through its handler */
 uint64_t fw_random(struct fw_delivery *e);
 int64_t fw_random_up_to(struct fw_delivery *e, int64_t limit); /* [0, limit] */
 /* What a message waits after its `tries`th failed run; jitter in [1/2, 1]. */

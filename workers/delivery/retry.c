@@ -71,6 +71,7 @@ static void fail(struct fw_delivery *e, struct fw_held *h, const struct fw_verdi
     id->not_before = e->now + wait;
     fw_record(e, h);
     if (verdict->kind == FW_REJECT || exhausted(e, h)) {
+        fw_came_through(e);
         fw_dead_letter(e, h, h->cause);
     } else if (!fw_certain(e, h)) {
         fw_lose(e, h);
@@ -104,6 +105,7 @@ void fw_verdict(struct fw_delivery *e, struct fw_held *h, const struct fw_verdic
     fw_breaker_verdict(e, h, verdict);
     h->id->suspect = false; /* it came to an end, and we are still here */
     if (verdict->kind == FW_ACK) {
+        fw_came_through(e);
         fw_record_done(e, h, FW_ACKED);
         fw_settle(e, h, FW_COMMAND_ACK, FW_ACKED);
         return;

@@ -88,6 +88,16 @@ void fw_run_took(struct fw_delivery *e, int64_t took)
     }
 }
 
+void fw_came_through(struct fw_delivery *e)
+{
+    const struct fw_pace *last = &e->paces[(e->next_pace + FW_PACES - 1) % FW_PACES];
+    if (e->now - last->at >= e->vt / 8) {
+        e->paces[e->next_pace] = (struct fw_pace){.at = e->now, .through = e->through};
+        e->next_pace = (e->next_pace + 1) % FW_PACES;
+    }
+    e->through++;
+}
+
 uint64_t fw_random(struct fw_delivery *e)
 {
     uint64_t x = e->random += UINT64_C(0x9e3779b97f4a7c15);

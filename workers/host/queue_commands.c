@@ -11,6 +11,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+/* gRPC C core without its bandwidth probe makes nothing of a window beyond this. */
+#define WINDOW_THAT_HELPS 65536
+
 /* No unary call waits longer (contract A4.7: calls to a server in SIGTERM hang). */
 #define CALL_TIMEOUT (5 * FILA_S)
 
@@ -328,10 +331,15 @@ static void notice(struct fw_queue *q, const struct fw_command *c)
         return;
     }
     const struct notice_row *row = &NOTICES[c->notice];
+    const char *text = row->text;
+    if (c->notice == FW_NOTICE_PIPE_SLOW && c->value > WINDOW_THAT_HELPS) {
+        text =
+            "the window is too small for this path, and a larger one hardly helps: raise `streams`";
+    }
     struct fw_item *item = c->user;
     fila_view none = {NULL, 0};
     FW_LOG(
-        row->event, row->text, fw_str("queue", q->config->queue),
+        row->event, text, fw_str("queue", q->config->queue),
         fw_str("handler", q->config->handler_plugin),
         fw_text("message_id", item ? fila_message_id(item->message) : none),
         fw_int(row->unit, c->value / row->divisor));
