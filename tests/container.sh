@@ -53,8 +53,9 @@ wait_for() { # WHAT COMMAND...
 
 if [ -z "$base" ]; then
     base=$work/base
-    mirror=$(sed -n 's/^deb[^h]*\(http[^ ]*\) bookworm .*/\1/p; s/^URIs: *\(http[^ ]*\)$/\1/p' \
-        /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | grep -v security | head -n 1)
+    mirror=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources 2>/dev/null |
+        sed -n 's/^deb [^h]*\(http[^ ]*\) bookworm .*/\1/p; s/^URIs: *\(http[^ ]*\) *$/\1/p' |
+        grep -v security | head -n 1 || true)
     debootstrap --variant=minbase bookworm "$base" ${mirror:+"$mirror"} >"$work/debootstrap.log" ||
         { tail -n 5 "$work/debootstrap.log" >&2; fail "debootstrap"; }
     # As the slim images: no documentation, no package lists; and packages from where this machine has them.
