@@ -24,6 +24,7 @@ static const struct verb VERBS[] = {
     {"queue", fw_cli_queue, "ls, create, delete, stats"},
     {"dlq", fw_cli_dlq, "ls, show, redrive dead letters"},
     {"handlers", fw_cli_handlers, "what can handle messages, and with which options"},
+    {"new", fw_cli_new, "make a plugin's folder, or a config, to begin with"},
     {"plugin", fw_cli_plugin, "info, verify: what a plugin is, and whether a worker would like it"},
     {"try", fw_cli_try, "one message through a handler, without a broker"},
     {"healthcheck", fw_cli_healthcheck, "ask a running worker whether it is ready"},

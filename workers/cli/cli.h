@@ -20,6 +20,7 @@ int fw_cli_broker(int argc, char **argv);
 int fw_cli_enqueue(int argc, char **argv);
 int fw_cli_queue(int argc, char **argv);
 int fw_cli_dlq(int argc, char **argv);
+int fw_cli_new(int argc, char **argv);
 int fw_cli_plugin(int argc, char **argv);
 int fw_cli_try(int argc, char **argv);
 int fw_cli_healthcheck(int argc, char **argv);

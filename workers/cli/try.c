@@ -30,6 +30,8 @@ static const char HELP[] =
     "  --queue QUEUE           the queue that it comes from (default \"try\", or the config's only one)\n"
     "  --timeout D             of the handler (default 30s, or the config's)\n"
     "  --log-level LEVEL       debug, info, warn, error (default info)\n"
+    "  --gdb                   under gdb, stopped before the handler is called (`step` goes into it); FILE is needed\n"
+    "  --valgrind              under valgrind; exit status 70 when it finds errors or leaks\n"
     "  --json                  {\"verdict\":...,\"cause\":...,\"reason\":...,\"duration_ms\":...,\"published\":[...]}\n"
     "\n"
     "Exit status: 0 ack, 75 retry, 65 reject, 69 unavailable; 64 usage; 66 handler refused, or FILE cannot be read; 78 config\n"
@@ -43,7 +45,9 @@ enum {
     OPT_ATTEMPT,
     OPT_QUEUE,
     OPT_TIMEOUT,
-    OPT_LEVEL
+    OPT_LEVEL,
+    OPT_GDB,
+    OPT_VALGRIND
 };
 
 static const struct option OPTIONS[] = {
@@ -56,6 +60,8 @@ static const struct option OPTIONS[] = {
     {"queue", required_argument, NULL, OPT_QUEUE},
     {"timeout", required_argument, NULL, OPT_TIMEOUT},
     {"log-level", required_argument, NULL, OPT_LEVEL},
+    {"gdb", no_argument, NULL, OPT_GDB},
+    {"valgrind", no_argument, NULL, OPT_VALGRIND},
     {"json", no_argument, NULL, FW_OPT_JSON},
     {"help", no_argument, NULL, FW_OPT_HELP},
     {NULL, 0, NULL, 0},
@@ -143,6 +149,10 @@ static int take(struct fw_try *request, int option, char **argv)
         return take_number(request, option, optarg);
     case OPT_LEVEL:
         return take_level(request, optarg);
+    case OPT_GDB:
+    case OPT_VALGRIND:
+        request->debugger = option == OPT_GDB ? FW_TRY_GDB : FW_TRY_VALGRIND;
+        return -1;
     case FW_OPT_JSON:
         request->json = true;
         return -1;
@@ -372,7 +382,12 @@ int fw_cli_try(int argc, char **argv)
         (void)fw_cli_fail("try", FW_EXIT_INTERNAL, "out of memory");
         goto cleanup;
     }
-    status = parse(argc, argv, &request);
+    char **words = fw_try_copy_words(argc, argv); /* parsing cuts some in two */
+    status = words ? parse(argc, argv, &request) : FW_EXIT_INTERNAL;
+    if (status < 0 && request.debugger) {
+        status = fw_try_debug(&request, argc, words);
+    }
+    fw_try_free_words(words);
     if (status >= 0) {
         goto cleanup;
     }

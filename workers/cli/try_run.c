@@ -110,6 +110,17 @@ static int run_job(
     return FW_EXIT_OK;
 }
 
+static int (*wrapped_handle)(void *, const fila_delivery *, const fila_services *);
+
+/* Where --gdb stops: one step before the handler. */
+__attribute__((noinline)) int fw_try_handle(
+    void *self,
+    const fila_delivery *delivery,
+    const fila_services *services)
+{
+    return wrapped_handle(self, delivery, services);
+}
+
 int fw_try_run(
     const struct fw_try *request,
     const struct fw_plugin *plugin,
@@ -127,12 +138,15 @@ int fw_try_run(
         .headers = request->headers,
         .header_count = request->header_count,
     };
+    struct fw_plugin stopped = *plugin;
     struct fw_job job = {.attempt = request->attempt};
+    wrapped_handle = plugin->table.handle;
+    stopped.table.handle = fw_try_handle;
     job.message = fila_message_make(&fields, NULL, NULL);
     if (!job.message) {
         return fw_cli_fail("try", FW_EXIT_INTERNAL, "out of memory");
     }
-    int status = run_job(request, plugin, &job, ret_result);
+    int status = run_job(request, &stopped, &job, ret_result);
     if (job.message) {
         fila_message_free(job.message);
     }
