@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: AGPL-3.0-or-later */
+#include "executor/outbox.h"
 #include "handler.h"
 #include "log/log.h"
 #include "process.h"
@@ -259,6 +260,8 @@ void fw_child_free(struct fw_child *child)
     close_fd(&child->output.fd);
     fw_area_fini(&child->area);
     fw_buffer_fini(&child->buffer);
+    fw_buffer_fini(&child->part);
+    fw_outgoing_free(child->outbox);
     fw_generation_release(child->generation);
     free(child);
 }

@@ -59,6 +59,9 @@ static void send_result(struct fw_handler *handler, struct fw_job *job)
         (void)snprintf(reason, sizeof reason, "%s", job->reason);
         packet.result.reason = fila_view_of(reason);
     }
+    fw_handler_publish(handler, packet.id, job->outbox);
+    fw_handler_count(handler);
+    fw_outgoing_free(job->outbox);
     free(job->reason);
     fw_job_free_message(job);
     atomic_store(&handler->current, 0);

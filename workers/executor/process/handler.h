@@ -37,6 +37,8 @@ struct fw_handler {
     struct fw_job job;
     _Atomic uint64_t current; /* the id of the run that is under way; 0 = none */
     struct fw_header_list headers;
+    uint64_t counted[FILA_COUNTERS_MAX]; /* what the worker knows of each counter */
+    struct fw_buffer buffer;             /* of a message that is published */
     pid_t pid;
 };
 
@@ -49,6 +51,9 @@ void fw_handler_send(struct fw_handler *handler, const struct fw_packet *packet)
 
 /* services.c. Those of run.h, less what the worker does: cancelling. */
 void fw_handler_services(struct fw_handler *handler, fila_services *services);
+/* services.c. Before a result: what the handler has published, and counted. */
+void fw_handler_publish(struct fw_handler *handler, uint64_t id, const struct fw_outgoing *list);
+void fw_handler_count(struct fw_handler *handler);
 /* services.c. Sends what this process logs to the worker. */
 void fw_handler_log(struct fw_handler *handler);
 

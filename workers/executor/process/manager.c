@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: AGPL-3.0-or-later */
+#include "executor/outbox.h"
 #include "executor/run.h"
 #include "log/log.h"
 #include "process.h"
@@ -129,6 +130,11 @@ static int is_answer(const struct fw_child *child, uint64_t id, bool asked)
 static void on_result(struct fw_child *child, const struct fw_packet *packet)
 {
     struct fw_process *process = child->process;
+    struct fw_outgoing *outbox = NULL;
+    if (!fw_publish_take(child, &outbox)) {
+        fw_life_rubbish(child, "it published parts that do not fit");
+        return;
+    }
     lock(process);
     struct fw_job *job = child->locked.job;
     int answer = is_answer(child, packet->id, job != NULL);
@@ -136,8 +142,13 @@ static void on_result(struct fw_child *child, const struct fw_packet *packet)
     if (answer == 1) {
         finish(child, job, packet);
         child->locked.job = NULL;
+        if (job->verdict.kind == FW_ACK) {
+            job->outbox = outbox;
+            outbox = NULL;
+        }
     }
     unlock(process);
+    fw_outgoing_free(outbox);
     if (answer < 0) {
         fw_life_rubbish(child, "it answered a message that it was never given");
     } else if (answer == 1) {
@@ -201,6 +212,12 @@ static void on_packet(struct fw_child *child, const struct fw_packet *packet)
         break;
     case FW_PACKET_LOG:
         on_log(child, packet);
+        break;
+    case FW_PACKET_PUBLISH:
+        fw_publish_part(child, packet);
+        break;
+    case FW_PACKET_COUNT:
+        fw_publish_count(child, packet);
         break;
     case FW_PACKET_RESULT:
         on_result(child, packet);

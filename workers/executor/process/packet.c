@@ -3,6 +3,7 @@
 
 #include "config/arena.h"
 #include "config/config.h"
+#include "executor/outbox.h"
 #include "wire/message.h"
 
 #include <stdio.h>
@@ -151,6 +152,17 @@ static void read_fields(struct reader *reader, struct fw_packet *packet)
         packet->log.event = get_u32(reader);
         packet->log.text = get_view(reader);
         break;
+    case FW_PACKET_PUBLISH:
+        packet->publish.total = get_u32(reader);
+        packet->publish.offset = get_u32(reader);
+        packet->publish.part = get_view(reader);
+        reader->failed = reader->failed || !packet->publish.part.len;
+        break;
+    case FW_PACKET_COUNT:
+        packet->count.delta = get_u64(reader);
+        packet->count.name = get_view(reader);
+        reader->failed = reader->failed || packet->count.name.len > FILA_COUNTER_NAME_MAX;
+        break;
     case FW_PACKET_RESULT:
         read_result(reader, packet);
         break;
@@ -269,6 +281,16 @@ static void write_fields(struct writer *writer, const struct fw_packet *packet)
         put_u32(writer, packet->log.event);
         put_view(writer, packet->log.text);
         break;
+    case FW_PACKET_PUBLISH:
+        put_u32(writer, packet->publish.total);
+        put_u32(writer, packet->publish.offset);
+        put_u32(writer, (uint32_t)packet->publish.part.len);
+        put(writer, packet->publish.part.data, packet->publish.part.len);
+        break;
+    case FW_PACKET_COUNT:
+        put_u64(writer, packet->count.delta);
+        put_view(writer, packet->count.name);
+        break;
     case FW_PACKET_RESULT:
         put_u32(writer, (uint32_t)packet->result.verdict);
         put_u32(writer, packet->result.cause);
@@ -357,6 +379,12 @@ static void add_view(struct fw_buffer *buffer, fila_view view)
     add(buffer, view.data, view.len);
 }
 
+bool fw_buffer_add(struct fw_buffer *buffer, fila_view bytes)
+{
+    add(buffer, bytes.data, bytes.len);
+    return !buffer->failed;
+}
+
 void fw_message_write(struct fw_buffer *buffer, const fila_message *message)
 {
     fila_header header;
@@ -402,6 +430,48 @@ fila_message *fw_message_read(fila_view body, struct fw_header_list *headers)
     fields.header_count = count;
     fields.payload = get_rest(&reader);
     return reader.failed ? NULL : fila_message_make(&fields, NULL, NULL);
+}
+
+void fw_outgoing_write(struct fw_buffer *buffer, const struct fw_outgoing *outgoing)
+{
+    add_view(buffer, outgoing->queue);
+    add_u32(buffer, outgoing->header_count);
+    for (size_t i = 0; i < outgoing->header_count; i++) {
+        add_view(buffer, outgoing->headers[i].key);
+        add_view(buffer, outgoing->headers[i].value);
+    }
+    add(buffer, outgoing->payload.data, outgoing->payload.len);
+}
+
+int fw_outgoing_read(fila_view whole, struct fw_outgoing **ret_outgoing)
+{
+    struct reader reader = {.at = (const uint8_t *)whole.data, .left = whole.len};
+    fila_publication publication = FILA_PUBLICATION_INIT;
+    fila_view queue = get_view(&reader);
+    uint32_t count = get_u32(&reader);
+    if (reader.failed || count > reader.left / 8) {
+        return FILA_PUBLISH_INVALID;
+    }
+    fila_publication_header *headers = calloc(count + 1, sizeof *headers);
+    if (!headers) {
+        return FILA_PUBLISH_NO_MEMORY;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        fila_view key = get_view(&reader);
+        fila_view value = get_view(&reader);
+        headers[i] = (fila_publication_header){key.data, key.len, value.data, value.len};
+    }
+    fila_view payload = get_rest(&reader);
+    publication.queue = queue.data;
+    publication.queue_len = queue.len;
+    publication.headers = headers;
+    publication.header_count = count;
+    publication.payload = (const uint8_t *)payload.data;
+    publication.payload_len = payload.len;
+    int result = reader.failed ? FILA_PUBLISH_INVALID
+                               : fw_outgoing_make(&publication, NULL, ret_outgoing);
+    free(headers);
+    return result;
 }
 
 void fw_start_write(struct fw_buffer *buffer, const struct fw_start *start)

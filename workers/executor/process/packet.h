@@ -40,6 +40,8 @@ enum fw_packet_type {
     FW_PACKET_FAILED,
     FW_PACKET_PROBLEM,
     FW_PACKET_LOG,
+    FW_PACKET_PUBLISH,
+    FW_PACKET_COUNT,
     FW_PACKET_RESULT,
     FW_PACKET_PROBED,
     FW_PACKET_CRASH,
@@ -47,6 +49,9 @@ enum fw_packet_type {
 };
 
 #define FW_FRAMES_MAX 16u
+
+/* The longest part of a published message in one packet. */
+#define FW_PUBLISH_PART 32768u
 
 struct fw_frame {
     uint64_t offset;  /* in its module */
@@ -85,6 +90,17 @@ struct fw_packet {
             uint32_t event; /* enum fw_event */
             fila_view text;
         } log;
+
+        struct {
+            uint32_t total; /* bytes of the whole; parts come in order */
+            uint32_t offset;
+            fila_view part;
+        } publish;
+
+        struct {
+            fila_view name;
+            uint64_t delta;
+        } count;
 
         struct {
             int32_t verdict;
@@ -129,6 +145,8 @@ struct fw_buffer {
 };
 
 void fw_buffer_fini(struct fw_buffer *buffer);
+/* False without memory. */
+bool fw_buffer_add(struct fw_buffer *buffer, fila_view bytes);
 
 /* All of a message but its payload, which is to follow. */
 void fw_message_write(struct fw_buffer *buffer, const fila_message *message);
@@ -141,6 +159,11 @@ struct fw_header_list {
 };
 
 fila_message *fw_message_read(fila_view body, struct fw_header_list *headers);
+
+/* A published message as a whole, and back: FILA_PUBLISH_TAKEN, and *ret_outgoing is the caller's;
+ * FILA_PUBLISH_NO_MEMORY; or another one of them when it is not what services->publish takes. */
+void fw_outgoing_write(struct fw_buffer *buffer, const struct fw_outgoing *outgoing);
+int fw_outgoing_read(fila_view whole, struct fw_outgoing **ret_outgoing);
 
 /* What a child needs to know to begin. */
 struct fw_start {

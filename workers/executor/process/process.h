@@ -142,6 +142,12 @@ struct fw_child {
     struct fw_source sources[3];
     struct fw_output output;
     struct fw_buffer buffer; /* of whoever sends */
+    struct fw_buffer part;   /* what has come of a published message */
+    uint32_t part_total;
+    struct fw_outgoing *outbox; /* published by the run under way, */
+    struct fw_outgoing **outbox_end;
+    uint32_t outbox_count;
+    size_t outbox_bytes;
     atomic_bool sending;
     int64_t act_at; /* STARTING, CLOSING, DYING: when it is pushed on */
     uint32_t messages;
@@ -290,6 +296,14 @@ void fw_process_dispatch(struct fw_process *process);
 void fw_process_poke(struct fw_process *process);
 
 /* ---- The manager's (all on its thread) ---- */
+
+/* publish.c: what handlers publish and count. Parts come in order, and only of the run that is under
+ * way; what does not fit is rubbish. */
+void fw_publish_part(struct fw_child *child, const struct fw_packet *packet);
+void fw_publish_count(struct fw_child *child, const struct fw_packet *packet);
+/* What the run has published; the caller's. False: a part is missing. */
+bool fw_publish_take(struct fw_child *child, struct fw_outgoing **ret_list);
+void fw_publish_drop(struct fw_child *child);
 
 /* manager.c: the loop, what children say, and what time demands. */
 void *fw_manager_main(void *arg);

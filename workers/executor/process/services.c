@@ -2,9 +2,11 @@
 #include "base/clock.h"
 #include "handler.h"
 #include "log/log.h"
+#include "plugin/counters.h"
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -51,6 +53,61 @@ void fw_handler_services(struct fw_handler *handler, fila_services *services)
     fw_run_services(services);
     services->cancelled = service_cancelled;
     services->cancel_fd = service_cancel_fd;
+}
+
+/* ---- What goes before a result ---- */
+
+static void publish_one(
+    struct fw_handler *handler,
+    uint64_t id,
+    const struct fw_outgoing *outgoing)
+{
+    struct fw_buffer *buffer = &handler->buffer;
+    struct fw_packet packet = {.type = FW_PACKET_PUBLISH, .id = id};
+    buffer->len = 0;
+    fw_outgoing_write(buffer, outgoing);
+    if (buffer->failed) {
+        _exit(EXIT_FAILURE); /* no memory: nothing may be acked that was not sent */
+    }
+    packet.publish.total = (uint32_t)buffer->len;
+    for (size_t at = 0; at < buffer->len; at += packet.publish.part.len) {
+        size_t left = buffer->len - at;
+        packet.publish.offset = (uint32_t)at;
+        packet.publish.part.data = (const char *)buffer->bytes + at;
+        packet.publish.part.len = left < FW_PUBLISH_PART ? left : FW_PUBLISH_PART;
+        fw_handler_send(handler, &packet);
+    }
+}
+
+void fw_handler_publish(struct fw_handler *handler, uint64_t id, const struct fw_outgoing *list)
+{
+    for (; list; list = list->next) {
+        publish_one(handler, id, list);
+    }
+}
+
+struct counting {
+    struct fw_handler *handler;
+    size_t index;
+};
+
+static void count_one(void *user, const char *name, uint64_t value)
+{
+    struct counting *counting = user;
+    uint64_t *known = &counting->handler->counted[counting->index++];
+    if (value != *known) {
+        struct fw_packet packet = {.type = FW_PACKET_COUNT};
+        packet.count.name = fila_view_of(name);
+        packet.count.delta = value - *known;
+        *known = value;
+        fw_handler_send(counting->handler, &packet);
+    }
+}
+
+void fw_handler_count(struct fw_handler *handler)
+{
+    struct counting counting = {.handler = handler};
+    fw_counters_each(handler->plugin->counters, count_one, &counting);
 }
 
 /* ---- The log ---- */
