@@ -4,6 +4,7 @@
  */
 #include "cli/cli.h"
 #include "executor/process/handler.h"
+#include "plugin/lastwords.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -71,6 +72,7 @@ int main(int argc, char **argv)
         return fw_handler_main(argc - 1, argv + 1);
     }
     open_standard();
+    fw_last_words_install();
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
         (void)help(stdout);
         return fw_cli_finish("help", FW_EXIT_OK);

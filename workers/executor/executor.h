@@ -111,6 +111,10 @@ struct fw_process_options {
      * thread; once. */
     void (*stopped)(void *stopped_user);
     void *stopped_user;
+    /* How many children ended how, when the last one has, on the way out of fw_executor_stop. May
+     * be NULL. */
+    void (*ends)(void *ends_user, const uint64_t ends[]);
+    void *ends_user;
 };
 
 struct fw_executor_options {

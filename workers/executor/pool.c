@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "fork.h"
 #include "log/log.h"
 
 #include <inttypes.h>
@@ -14,6 +15,7 @@
  * and after a suspend at most FW_LONGEST_WAIT late. ---- */
 
 #define FW_LONGEST_WAIT (5 * FILA_S)
+#define CLOSE_LEAST     FILA_S /* that instances have for their close */
 
 void fw_cond_init(pthread_cond_t *cond)
 {
@@ -47,9 +49,13 @@ bool fw_cond_wait_until(pthread_cond_t *cond, pthread_mutex_t *mutex, int64_t wh
 
 int fw_pool_thread(pthread_t *ret_thread, void *(*start)(void *), void *arg)
 {
+    static const int CRASHES[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS, SIGTRAP};
     sigset_t all;
     sigset_t before;
     (void)sigfillset(&all);
+    for (size_t i = 0; i < sizeof CRASHES / sizeof *CRASHES; i++) {
+        (void)sigdelset(&all, CRASHES[i]); /* a handler of them says who it was */
+    }
     (void)pthread_sigmask(SIG_SETMASK, &all, &before);
     int error = pthread_create(ret_thread, NULL, start, arg);
     (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -291,20 +297,32 @@ static void abandon(struct fw_pool *pool)
     fw_watch_stop(pool);
 }
 
-static void close_instances(struct fw_pool *pool)
+/* On their threads, which may hang in it. */
+static bool close_instances(struct fw_pool *pool, int64_t deadline)
 {
+    int64_t least = fila_now() + CLOSE_LEAST;
+    bool in_time = true;
+    deadline = deadline > least ? deadline : least;
     (void)pthread_mutex_lock(&pool->locked.mutex);
     pool->locked.closing = true;
     (void)pthread_cond_broadcast(&pool->locked.work);
+    while (pool->locked.open && in_time) {
+        in_time = fw_cond_wait_until(&pool->locked.changed, &pool->locked.mutex, deadline);
+    }
+    bool closed = !pool->locked.open;
     (void)pthread_mutex_unlock(&pool->locked.mutex);
+    if (!closed) {
+        FW_LOG(
+            FW_EVENT_HANDLER_STUCK, "the handler's close does not return; its thread is abandoned",
+            fw_str("queue", pool->queue), fw_str("handler", pool->plugin->table.name));
+        return false;
+    }
     for (struct fw_worker *w = atomic_load(&pool->workers); w; w = w->next) {
         if (w->locked.state != FW_WORKER_ABSENT) {
             (void)pthread_join(w->thread, NULL);
         }
     }
-    if (pool->shared_open) {
-        fw_instance_close(&pool->shared);
-    }
+    return true;
 }
 
 static bool pool_stop(struct fw_executor *executor, int64_t deadline)
@@ -317,7 +335,9 @@ static bool pool_stop(struct fw_executor *executor, int64_t deadline)
         return false;
     }
     fw_watch_stop(pool);
-    close_instances(pool);
+    if (!close_instances(pool, deadline)) {
+        return false;
+    }
     free_pool(pool);
     return true;
 }
@@ -435,6 +455,7 @@ fila_status fw_pool_start(
         return fila_fail(reterr, FILA_NO_MEMORY, "out of memory");
     }
     pool->base.ops = &POOL_OPS;
+    fw_fork_watch();
     fila_status status = start_workers(pool, options, reterr);
     status = status ? status : fw_watch_start(pool, reterr);
     if (status) {

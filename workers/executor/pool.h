@@ -78,6 +78,8 @@ struct fw_pool {
         int32_t serving;   /* ready threads, less those whose handler was given up; a thread that
                               comes back before it is counted as lost makes it one too high for a
                               moment */
+        uint32_t users;    /* threads that may still use their instance */
+        uint32_t open;     /* threads whose instance is not closed yet */
         bool waking;       /* one was signalled and has not woken yet */
         bool stopping;     /* take no more jobs */
         bool closing;      /* no `complete` can come any more: close the instance and end */
@@ -88,7 +90,8 @@ struct fw_pool {
  * that starts the executor, then by the watch thread alone. */
 FILA_NODISCARD fila_status fw_pool_add_worker(struct fw_pool *pool, fila_error *reterr);
 
-/* pool.c. pthread_create with all signals blocked in the new thread; an errno. */
+/* pool.c. pthread_create with all signals blocked in the new thread, but those of a crash; an
+ * errno. */
 int fw_pool_thread(pthread_t *ret_thread, void *(*start)(void *), void *arg);
 
 /* worker.c */

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: AGPL-3.0-or-later */
 #include "base/clock.h"
+#include "fork.h"
+#include "plugin/lastwords.h"
 #include "pool.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 /* What a thread takes from the queue: one of the two, or none when the pool stops. */
 struct work {
@@ -82,6 +85,12 @@ static struct fw_probe *set_probe(
     return before;
 }
 
+static const char *plugin_name(const struct fw_pool *pool)
+{
+    const struct fw_plugin *plugin = pool->plugin;
+    return *plugin->path ? plugin->path : plugin->table.name;
+}
+
 static void run_job(struct fw_worker *worker, struct fw_job *job)
 {
     struct fw_pool *pool = worker->pool;
@@ -99,8 +108,15 @@ static void run_job(struct fw_worker *worker, struct fw_job *job)
     }
     fw_run_start(run, job, now);
     fw_watch_run(&pool->watch, deadline);
+    fila_view id = {run->delivery->id, run->delivery->id_len};
+    const struct fw_doing doing = {"handle", plugin_name(pool), pool->queue, id};
+    fw_last_words_doing(&doing);
     int verdict = pool->plugin->table.handle(
         worker->instance->self, run->delivery, &worker->instance->services);
+    fw_last_words_doing(NULL);
+    if (fw_is_fork()) {
+        _exit(EXIT_SUCCESS);
+    }
     enum fw_run_after after = fw_run_finish(run, verdict);
     if (after == FW_RUN_KEPT || after == FW_RUN_WAS_LOST_KEPT) {
         atomic_store(&worker->run, NULL);
@@ -130,7 +146,10 @@ static void run_probe(struct fw_worker *worker, struct fw_probe *probe)
 
     set_probe(worker, probe, deadline);
     fw_watch_run(&pool->watch, deadline);
+    const struct fw_doing doing = {"probe", plugin_name(pool), pool->queue, {NULL, 0}};
+    fw_last_words_doing(&doing);
     int answer = table->probe(worker->instance->self, &worker->instance->services);
+    fw_last_words_doing(NULL);
     bool ours = set_probe(worker, NULL, FILA_NEVER) == probe; /* else the watch has taken it */
     (void)fw_probe_answer(probe, answer == 1);
     if (!ours) {
@@ -156,12 +175,15 @@ static bool worker_start(struct fw_worker *worker)
     char name[16];
     (void)snprintf(name, sizeof name, "fw:%s", pool->queue);
     (void)pthread_setname_np(pthread_self(), name);
+    fw_last_words_thread();
     bool opened = open_instance(worker);
 
     (void)pthread_mutex_lock(&pool->locked.mutex);
     pool->locked.starting--;
     worker->locked.state = opened ? FW_WORKER_READY : FW_WORKER_FAILED;
     pool->locked.serving += opened;
+    pool->locked.open += opened;
+    pool->locked.users += opened;
     pool->shared_open |= opened && worker->instance == &pool->shared;
     (void)pthread_cond_broadcast(&pool->locked.changed);
     (void)pthread_mutex_unlock(&pool->locked.mutex);
@@ -179,10 +201,27 @@ static void wait_for_closing(struct fw_pool *pool)
     (void)pthread_mutex_unlock(&pool->locked.mutex);
 }
 
+/* That of a thread-safe plugin is closed by the last. */
+static void close_instance(struct fw_worker *worker)
+{
+    struct fw_pool *pool = worker->pool;
+    (void)pthread_mutex_lock(&pool->locked.mutex);
+    bool last = --pool->locked.users == 0;
+    (void)pthread_mutex_unlock(&pool->locked.mutex);
+    if (worker->instance == &worker->own || last) {
+        fw_instance_close(worker->instance);
+    }
+    (void)pthread_mutex_lock(&pool->locked.mutex);
+    pool->locked.open--;
+    (void)pthread_cond_broadcast(&pool->locked.changed);
+    (void)pthread_mutex_unlock(&pool->locked.mutex);
+}
+
 void *fw_worker_main(void *arg)
 {
     struct fw_worker *worker = arg;
     if (!worker_start(worker)) {
+        fw_last_words_thread_end();
         return NULL;
     }
     for (;;) {
@@ -196,8 +235,7 @@ void *fw_worker_main(void *arg)
         }
     }
     wait_for_closing(worker->pool);
-    if (worker->instance == &worker->own) {
-        fw_instance_close(worker->instance);
-    }
+    close_instance(worker);
+    fw_last_words_thread_end();
     return NULL;
 }

@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "log/log.h"
 #include "plugin/counters.h"
+#include "plugin/lastwords.h"
 
 #include <string.h>
 
@@ -106,10 +107,20 @@ void fw_instance_prepare(
     };
 }
 
+static const char *plugin_name(const struct fw_plugin *plugin)
+{
+    return plugin->path && *plugin->path ? plugin->path : plugin->table.name;
+}
+
 fila_status fw_instance_open(struct fw_instance *instance, fila_error *reterr)
 {
     const fila_plugin *table = &instance->plugin->table;
-    if (!table->init || table->init(&instance->services, &instance->self) == 0) {
+    const struct fw_doing doing = {
+        .what = "init", .plugin = plugin_name(instance->plugin), .queue = instance->queue};
+    fw_last_words_doing(&doing);
+    bool failed = table->init && table->init(&instance->services, &instance->self) != 0;
+    fw_last_words_doing(NULL);
+    if (!failed) {
         return FILA_OK;
     }
     return fila_fail(
@@ -119,8 +130,12 @@ fila_status fw_instance_open(struct fw_instance *instance, fila_error *reterr)
 
 void fw_instance_close(struct fw_instance *instance)
 {
+    const struct fw_doing doing = {
+        .what = "close", .plugin = plugin_name(instance->plugin), .queue = instance->queue};
+    fw_last_words_doing(&doing);
     if (instance->plugin->table.close) {
         instance->plugin->table.close(instance->self);
     }
+    fw_last_words_doing(NULL);
     instance->self = NULL;
 }

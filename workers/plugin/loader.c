@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "config/table.h"
 #include "plugin/elf.h"
+#include "plugin/lastwords.h"
 #include "plugin/options.h"
 #include "plugin/search.h"
 
@@ -334,7 +335,10 @@ static fila_status load_generation(
         return refuse(reterr, FILA_NO_MEMORY, "out of memory", path);
     }
     /* For good: its threads may be anywhere, and its strings are in our tables. */
+    const struct fw_doing doing = {.what = "load", .plugin = path};
+    fw_last_words_doing(&doing);
     *ret_handle = dlopen(spelled, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+    fw_last_words_doing(NULL);
     free(spelled);
     if (!*ret_handle) {
         const char *why = dlerror(); // NOLINT(concurrency-mt-unsafe): per thread in glibc

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "config/config.h"
+#include "executor/fork.h"
 #include "log/log.h"
 
 #include <errno.h>
@@ -23,9 +24,6 @@
 
 #define OOM_SCORE "500" /* of 1000: before the worker, before most others */
 
-/* One per process, for the callbacks that have no other way to it: fork, signals. */
-static struct fw_handler *the_handler;
-
 /* ---- Packets out ---- */
 
 void fw_handler_send(struct fw_handler *handler, const struct fw_packet *packet)
@@ -33,19 +31,15 @@ void fw_handler_send(struct fw_handler *handler, const struct fw_packet *packet)
     uint8_t bytes[FW_PACKET_SIZE];
     size_t len = fw_packet_write(packet, bytes);
     ssize_t sent;
+    if (fw_is_fork()) {
+        _exit(EXIT_FAILURE);
+    }
     do {
         sent = send(handler->socket, bytes, len, MSG_NOSIGNAL);
     } while (sent < 0 && errno == EINTR);
     if (sent < 0) {
         _exit(EXIT_FAILURE);
     }
-}
-
-/* The forked copy of this process is no handler of the worker's: it must not answer in its name. */
-static void forked(void)
-{
-    (void)close(the_handler->socket);
-    the_handler->socket = -1;
 }
 
 static void send_result(struct fw_handler *handler, struct fw_job *job)
@@ -199,7 +193,7 @@ static void run(struct fw_handler *handler, const struct fw_packet *packet)
     fw_run_start(handler->run, job, fila_now());
     int verdict = handler->plugin->table.handle(
         handler->instance.self, handler->run->delivery, &handler->instance.services);
-    if (handler->socket < 0) {
+    if (fw_is_fork()) {
         _exit(EXIT_SUCCESS); /* a fork of ours that came back */
     }
     if (fw_run_finish(handler->run, verdict) == FW_RUN_KEPT) {
@@ -213,7 +207,7 @@ static void probe(struct fw_handler *handler, uint64_t id)
     atomic_store(&handler->current, id);
     bool healthy = table->probe &&
                    table->probe(handler->instance.self, &handler->instance.services) == 1;
-    if (handler->socket < 0) {
+    if (fw_is_fork()) {
         _exit(EXIT_SUCCESS);
     }
     atomic_store(&handler->current, 0);
@@ -305,9 +299,8 @@ int fw_handler_main(int argc, char **argv)
         (void)fputs("fila-worker: __handler is for fila-worker itself\n", stderr);
         return EXIT_FAILURE;
     }
-    the_handler = &handler;
     be_killed_first();
-    (void)pthread_atfork(NULL, NULL, forked);
+    fw_fork_watch();
     fw_handler_log(&handler);
     fw_handler_crashes(&handler);
     receive(&handler, bytes, &packet);

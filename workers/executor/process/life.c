@@ -242,6 +242,7 @@ static struct fw_child *start(
     child->next = process->children;
     process->children = child;
     process->starting++;
+    process->look_again = true; /* for its `act_at` */
     lock(process);
     process->locked.counts[FW_CHILD_STARTING]++;
     unlock(process);

@@ -302,8 +302,7 @@ static void on_socket(struct fw_child *child)
 static void on_output(struct fw_child *child)
 {
     if (child->output.fd >= 0 && !fw_output_read(child)) {
-        (void)close(child->output.fd); /* which also ends the watching */
-        child->output.fd = -1;
+        fw_output_end(child);
     }
 }
 
@@ -318,6 +317,9 @@ static void on_exit_seen(struct fw_child *child)
             received = receive(child); /* what is left in its socket: not much */
         }
         on_output(child);
+        if (child->output.fd >= 0) {
+            fw_output_end(child); /* what it started may hold the pipe */
+        }
     }
     if (!fw_life_ended(child)) {
         fw_process_poke(child->process);
@@ -566,7 +568,8 @@ void *fw_manager_main(void *arg)
                 return NULL;
             }
         }
-        int count = epoll_wait(process->epoll, events, EVENTS_AT_ONCE, patience(next));
+        int wait = process->look_again ? 0 : patience(next);
+        int count = epoll_wait(process->epoll, events, EVENTS_AT_ONCE, wait);
         for (int i = 0; i < count; i++) {
             on_event(process, events[i].data.ptr);
         }

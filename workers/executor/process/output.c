@@ -95,3 +95,17 @@ bool fw_output_read(struct fw_child *child)
     }
     return true;
 }
+
+void fw_output_end(struct fw_child *child)
+{
+    struct fw_output *output = &child->output;
+    output->second = 0;
+    log_line(child);
+    if (output->left_out) {
+        FW_LOG_CHILD(
+            child, FW_EVENT_CHILD_OUTPUT, "it wrote more lines than are logged",
+            fw_int("lines_left_out", (int64_t)output->left_out));
+    }
+    (void)close(output->fd); /* which also ends the watching */
+    output->fd = -1;
+}

@@ -357,6 +357,8 @@ static void set_options(struct fw_process *process, const struct fw_executor_opt
     process->on_stopped = own->stopped;
     process->problem_user = own->problem_user;
     process->stopped_user = own->stopped_user;
+    process->on_ends = own->ends;
+    process->ends_user = own->ends_user;
 }
 
 static bool watch_wakes(struct fw_process *process)
@@ -450,6 +452,9 @@ static bool process_stop(struct fw_executor *executor, int64_t deadline)
     }
     fw_process_poke(process);
     (void)pthread_join(process->thread, NULL);
+    if (process->on_ends) {
+        process->on_ends(process->ends_user, process->locked.ends);
+    }
     free_process(process);
     return true;
 }

@@ -86,6 +86,8 @@ struct fw_child;
 
 /* Reads what there is, up to some bound; logs lines. False at the end. */
 bool fw_output_read(struct fw_child *child);
+/* Logs what is left, and closes it. */
+void fw_output_end(struct fw_child *child);
 
 /* ---- A child (child.c) ---- */
 
@@ -209,6 +211,8 @@ struct fw_process {
     void *problem_user;
     void (*on_stopped)(void *stopped_user);
     void *stopped_user;
+    void (*on_ends)(void *ends_user, const uint64_t ends[]);
+    void *ends_user;
 
     /* The manager's. */
     pthread_t thread;
@@ -297,8 +301,8 @@ void fw_process_poke(struct fw_process *process);
 
 /* ---- The manager's (all on its thread) ---- */
 
-/* publish.c: what handlers publish and count. Parts come in order, and only of the run that is under
- * way; what does not fit is rubbish. */
+/* publish.c: what handlers publish and count. Parts come in order, and only of the run that is
+ * under way; what does not fit is rubbish. */
 void fw_publish_part(struct fw_child *child, const struct fw_packet *packet);
 void fw_publish_count(struct fw_child *child, const struct fw_packet *packet);
 /* What the run has published; the caller's. False: a part is missing. */

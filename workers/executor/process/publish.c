@@ -41,9 +41,8 @@ static void add_whole(struct fw_child *child)
     child->part_total = 0;
     if (result != FILA_PUBLISH_TAKEN) {
         fw_life_rubbish(
-            child, result == FILA_PUBLISH_NO_MEMORY
-                       ? "there is no memory for what it publishes"
-                       : "it published what is no message");
+            child, result == FILA_PUBLISH_NO_MEMORY ? "there is no memory for what it publishes"
+                                                    : "it published what is no message");
         return;
     }
     child->outbox_count++;
@@ -89,8 +88,7 @@ void fw_publish_part(struct fw_child *child, const struct fw_packet *packet)
 void fw_publish_count(struct fw_child *child, const struct fw_packet *packet)
 {
     char name[FILA_COUNTER_NAME_MAX + 1];
-    (void)snprintf(
-        name, sizeof name, "%.*s", (int)packet->count.name.len, packet->count.name.data);
+    (void)snprintf(name, sizeof name, "%.*s", (int)packet->count.name.len, packet->count.name.data);
     if (!fw_counters_add(child->process->counters, name, packet->count.delta)) {
         fw_life_rubbish(child, "it counted what is no counter");
     }

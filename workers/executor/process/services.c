@@ -46,21 +46,35 @@ static int service_cancel_fd(const fila_delivery *delivery)
     return handler->cancel_fd;
 }
 
+/* The worker ends a child whose message is over its deadline; one that completes it after all, a
+ * little late, has its answer: the message is given up. */
+static int service_complete(const fila_delivery *delivery, int verdict, const char *reason)
+{
+    struct fw_run *run = fw_run_of(delivery);
+    int64_t now = fila_now();
+    (void)pthread_mutex_lock(&run->runs->mutex);
+    if (run->delivery == delivery &&
+        (atomic_load(&run->state) & FW_PHASE_MASK) == FW_PHASE_DEFERRED &&
+        now >= atomic_load(&run->deadline)) {
+        (void)fw_run_give_up_deferred(run, now);
+    }
+    (void)pthread_mutex_unlock(&run->runs->mutex);
+    return fw_run_complete(delivery, verdict, reason);
+}
+
 void fw_handler_services(struct fw_handler *handler, fila_services *services)
 {
     (void)handler_of(services);
     (void)handler;
     fw_run_services(services);
+    services->complete = service_complete;
     services->cancelled = service_cancelled;
     services->cancel_fd = service_cancel_fd;
 }
 
 /* ---- What goes before a result ---- */
 
-static void publish_one(
-    struct fw_handler *handler,
-    uint64_t id,
-    const struct fw_outgoing *outgoing)
+static void publish_one(struct fw_handler *handler, uint64_t id, const struct fw_outgoing *outgoing)
 {
     struct fw_buffer *buffer = &handler->buffer;
     struct fw_packet packet = {.type = FW_PACKET_PUBLISH, .id = id};
