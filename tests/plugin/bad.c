@@ -4,7 +4,7 @@
  * the host ends, and what the log says. Each row is run by a process of its own, this program
  * again, since in threads mode some of them bring it down.
  *
- *     bad_plugins FOLDER [DEFECT]    all rows, or those of one defect
+ *     bad_plugins DEFECTS BAD [DEFECT]    all rows, or those of one; with the two folders of plugins
  *
  * Not in the table, because a process cannot survive it and there is nothing to see: a plugin that
  * hangs while it is loaded in threads mode, or writes where it likes.
@@ -364,11 +364,11 @@ static void copy_file(const char *from, const char *to, bool other_machine)
     (void)close(fd);
 }
 
-static void prepare(const char *folder)
+static void prepare(const char *defects, const char *folder)
 {
     char none[PATH_MAX];
     char to[PATH_MAX];
-    (void)snprintf(none, sizeof none, "%s/NONE.so", folder);
+    (void)snprintf(none, sizeof none, "%s/NONE.so", defects);
     (void)snprintf(to, sizeof to, "%s/OTHER_MACHINE.so", folder);
     copy_file(none, to, true);
     (void)snprintf(to, sizeof to, "%s/WRITABLE.so", folder);
@@ -441,7 +441,7 @@ static bool check(const struct row *row, const char *text, int status, char *why
     return true;
 }
 
-static bool run_apart(const char *folder, size_t index)
+static bool run_apart(char *const folders[2], size_t index)
 {
     const struct row *row = &ROWS[index];
     char path[PATH_MAX];
@@ -449,7 +449,10 @@ static bool run_apart(const char *folder, size_t index)
     char why[512] = "";
     int ends[2];
     int status = 0;
-    (void)snprintf(path, sizeof path, "%s/%s.so", folder, row->defect);
+    (void)snprintf(path, sizeof path, "%s/%s.so", folders[1], row->defect);
+    if (access(path, F_OK)) {
+        (void)snprintf(path, sizeof path, "%s/%s.so", folders[0], row->defect);
+    }
     (void)snprintf(number, sizeof number, "%zu", index);
     if (pipe2(ends, O_CLOEXEC)) {
         abort();
@@ -490,17 +493,17 @@ int main(int argc, char **argv)
         (void)alarm(40);
         return run_row(&ROWS[strtoul(argv[2], NULL, 10)], argv[3]);
     }
-    if (argc < 2) {
-        (void)fprintf(stderr, "usage: bad_plugins FOLDER [DEFECT]\n");
+    if (argc < 3) {
+        (void)fprintf(stderr, "usage: bad_plugins DEFECTS BAD [DEFECT]\n");
         return 64;
     }
     (void)setenv("FILA_API_KEY", "secret", 1);
     leave_signals_alone("ASAN_OPTIONS");
     leave_signals_alone("TSAN_OPTIONS");
-    prepare(argv[1]);
+    prepare(argv[1], argv[2]);
     for (size_t i = 0; i < count; i++) {
-        if (argc < 3 || !strcmp(argv[2], ROWS[i].defect)) {
-            wrong += !run_apart(argv[1], i);
+        if (argc < 4 || !strcmp(argv[3], ROWS[i].defect)) {
+            wrong += !run_apart(&argv[1], i);
         }
     }
     (void)printf("%zu rows, %d wrong\n", count, wrong);
