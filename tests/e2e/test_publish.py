@@ -8,13 +8,16 @@ from test_delivery import contents, dead_letter, keep_payload, plugin
 
 CONFIG = """broker = "%s";
 %s
-queues = ( { queue = "work"; handler = { plugin = "%s"; %s }; concurrency = 4; timeout = "25s"; visibility_timeout = "60s";
+queues = ( { queue = "work"; handler = { plugin = "%s"; %s }; concurrency = 4; %s
   retry = { attempts = 2; first = "20ms"; max = "50ms"; }; } %s );
 """
 
 
-def config(bench, handler="", rest="", top=""):
-    return CONFIG % (bench.broker, top, plugin(bench, "publisher"), handler, rest)
+LONG = 'timeout = "25s"; visibility_timeout = "60s";'
+
+
+def config(bench, handler="", rest="", top="", times=LONG):
+    return CONFIG % (bench.broker, top, plugin(bench, "publisher"), handler, times, rest)
 
 
 @test(real_server=True)
@@ -67,13 +70,13 @@ def publish_without_an_ack(bench):
     expect_match("reason", "as told", dead_letter(bench)["dead_letter"]["reason"])
 
 
-def stop_broker_before_publish(bench, top=""):
+def stop_broker_before_publish(bench, top="", times=LONG, lease="60s"):
     """A worker whose handler has published while its broker answers nothing: (broker, worker)."""
     broker = bench.start_broker()
     for queue in ("work", "out"):
-        bench.create_queue(queue)
+        bench.create_queue(queue, lease)
     bench.cli("enqueue", "work", "-", data="ack out 1")
-    worker = bench.start_worker(config(bench, 'gate = "%s";' % bench.path("gate"), top=top))
+    worker = bench.start_worker(config(bench, 'gate = "%s";' % bench.path("gate"), top=top, times=times))
     worker.wait_event("HANDLER-LOG", msg="at the gate")
     broker.signal(signal.SIGSTOP)
     bench.write("gate", "")
@@ -106,3 +109,17 @@ def publish_cut_by_a_stop(bench):
     account = worker.account()
     expect_equal("acked", account["acked"], 0)
     expect_equal("received", account["received"], 1)
+
+
+@test(seconds=120)
+def publish_then_killed(bench):
+    """A worker that dies with a publication under way has acked nothing: the next one does it again."""
+    times = 'timeout = "6s"; visibility_timeout = "10s";'
+    broker, worker = stop_broker_before_publish(bench, times=times, lease="10s")
+    worker.signal(signal.SIGKILL)
+    worker.wait(15, -signal.SIGKILL)
+    broker.signal(signal.SIGCONT)
+    after = bench.start_worker(config(bench, times=times), name="after")
+    after.wait_event("MESSAGE-DONE", seconds=90)
+    expect_equal("acked", after.stop()["acked"], 1)
+    expect(bench.stats("out")["depth"] >= 1, "what was acked was not published")

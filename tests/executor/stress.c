@@ -6,6 +6,7 @@
  */
 #include "base/clock.h"
 #include "executor/executor.h"
+#include "executor/outbox.h"
 #include "plugin/loader.h"
 #include "wire/message.h"
 
@@ -37,6 +38,7 @@ static struct {
     atomic_int timeouts;
     atomic_int refused;
     atomic_int late_completes;
+    atomic_int published;
     atomic_int wrong;
 
     struct {
@@ -69,14 +71,43 @@ static void park(const fila_delivery *d, const fila_services *s, bool twice)
     (void)pthread_mutex_unlock(&test.parked.mutex);
 }
 
+/* In each publication the first byte of its message, or LATE from those who publish when it is
+ * over: that must go nowhere. */
+#define LATE 0xee
+
+static void publish(const fila_delivery *d, const fila_services *s, uint8_t byte)
+{
+    fila_publication p = FILA_PUBLICATION_INIT;
+    p.queue = "out";
+    p.queue_len = 3;
+    p.payload = &byte;
+    p.payload_len = 1;
+    (void)s->publish(d, &p);
+}
+
+static void check_outbox(const struct fw_job *job)
+{
+    const char *act = fila_message_payload(job->message).data;
+    for (const struct fw_outgoing *o = job->outbox; o; o = o->next) {
+        bool right = job->verdict.kind == FW_ACK && o->payload.len == 1 &&
+                     o->payload.data[0] == *act;
+        (void)atomic_fetch_add(&test.wrong, !right);
+        (void)atomic_fetch_add(&test.published, 1);
+    }
+}
+
 static void complete(const struct parked *item)
 {
     /* The views are alive until complete returns, even when the host has given the message up. */
     if (item->delivery->id_len != 36 || item->delivery->id[35] != '1') {
         (void)atomic_fetch_add(&test.wrong, 1);
     }
+    publish(item->delivery, item->services, item->delivery->payload[0]);
     if (item->services->complete(item->delivery, FILA_ACK, NULL)) {
         (void)atomic_fetch_add(&test.late_completes, 1);
+    }
+    if (item->twice) {
+        publish(item->delivery, item->services, LATE);
     }
     if (item->twice && !item->services->complete(item->delivery, FILA_REJECT, "twice")) {
         (void)atomic_fetch_add(&test.wrong, 1);
@@ -112,6 +143,9 @@ static int handle(void *self, const fila_delivery *d, const fila_services *s)
     unsigned act = d->payload[0];
     (void)self;
     if (act < 120) {
+        if (act < 60) {
+            publish(d, s, d->payload[0]);
+        }
         return FILA_ACK;
     }
     if (act < 140) {
@@ -171,7 +205,7 @@ static fila_message *new_message(unsigned char act)
     if (!body) {
         abort();
     }
-    *body = (char)act;
+    *body = (char)(act == LATE ? 0 : act);
     struct fila_message_fields fields = {
         .id = fila_view_of("019a0000-0000-7000-8000-000000000001"),
         .queue = fila_view_of("orders"),
@@ -206,6 +240,8 @@ static void end_job(struct fw_job *job)
     (void)atomic_fetch_add(&test.timeouts, job->verdict.cause == FW_CAUSE_TIMEOUT);
     (void)atomic_fetch_add(&test.refused, job->verdict.started == 0);
     (void)atomic_fetch_add(&test.returned, 1);
+    check_outbox(job);
+    fw_outgoing_free(job->outbox);
     fw_job_free_message(job);
     free(job->reason);
     free(job);
@@ -319,10 +355,10 @@ int main(int argc, char **argv)
     (void)collect(false);
     (void)printf(
         "%d jobs: %d timeouts, %d never started, %d late completes, %d probes, %d messages left, "
-        "%d wrong, stop %d\n",
+        "%d published, %d wrong, stop %d\n",
         test.returned, test.timeouts, test.refused, test.late_completes, probes, test.messages,
-        test.wrong, stopped);
+        test.published, test.wrong, stopped);
     return !(
         test.returned == total && !test.messages && !test.wrong && stopped && test.timeouts &&
-        test.late_completes);
+        test.late_completes && test.published);
 }

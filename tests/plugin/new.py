@@ -87,6 +87,39 @@ def check_plugin(name, language, folder, environment):
     call("make -C %s test" % name, folder, environment, 2, "status 75, wanted 65")
 
 
+THROWER = """#include <fila/plugin.h>
+#include <stdexcept>
+static int handle(void *, const fila_delivery *d, const fila_services *)
+{
+    if (d->payload_len == 1) {
+        throw std::runtime_error("out of here");
+    }
+    return FILA_ACK;
+}
+static constexpr fila_plugin describe()
+{
+    fila_plugin p = FILA_PLUGIN_INIT;
+    p.name = "thrower";
+    p.version = "1";
+    p.handle = handle;
+    return p;
+}
+FILA_PLUGIN_DEFINE(describe())
+"""
+
+
+def check_exception(folder, environment):
+    """An exception that leaves a slot is found, with where it came from."""
+    with open(os.path.join(folder, "thrower.cc"), "w", encoding="utf-8") as file:
+        file.write(THROWER)
+    call("c++ -std=c++17 -g -shared -fPIC -fvisibility=hidden $(pkg-config --cflags fila-plugin) -o thrower.so thrower.cc", folder,
+         environment)
+    said = call("fila-worker plugin verify ./thrower.so", folder, environment, 66,
+                "error: crash (messages): handle, with a message of one byte: ended by SIGABRT; at ")
+    if "thrower.so+0x" not in said or "out of here" not in said:
+        sys.exit("nothing says where: " + said)
+
+
 def check_debuggers(folder, environment):
     with open(os.path.join(folder, "message"), "w", encoding="utf-8") as file:
         file.write("hello")
@@ -128,6 +161,7 @@ def main():
     check_plugin("first", "c", work, environment)
     if shutil.which("c++"):
         check_plugin("my-second", "c++", work, environment)
+        check_exception(work, environment)
     check_debuggers(work, environment)
     check_config(work, environment)
     print("what `new` makes builds, tests, runs and is installed")

@@ -9,8 +9,10 @@ A row: the plugin; the finding that must be there and the check that makes it, "
 import concurrent.futures
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 
 MUST = ["--option", "must=x"]
@@ -135,6 +137,29 @@ DEFECTS = {"NO_SYMBOL", "WRONG_MAGIC", "OTHER_MAJOR", "NEWER_MINOR", "SMALL_SIZE
            "RUBBISH", "NEVER", "TWICE", "LATE", "SHORT_OBJECT", "BIG_SERVICES", "NONE"}
 
 
+def check_modes(worker, folder):
+    """Files that others may write: everybody, or (a warning) a group."""
+    if os.geteuid() != 0:
+        return []
+    wrong = []
+    for mode, finding, status in ((0o666, "refused", 66), (0o664, "group-writable", 0)):
+        with tempfile.TemporaryDirectory() as private:
+            path = os.path.join(private, "polite.so")
+            shutil.copy(os.path.join(folder, "POLITE.so"), path)
+            os.chown(path, 0, 1)
+            os.chmod(path, mode)
+            done = subprocess.run([worker, "plugin", "verify", "--json", path], stdout=subprocess.PIPE, text=True, timeout=300,
+                                  check=False)
+            found = [f["id"] for f in json.loads(done.stdout)["findings"]]
+            if found != [finding] or done.returncode != status:
+                wrong.append("mode %o: status %d, %r" % (mode, done.returncode, found))
+            denied = subprocess.run([worker, "plugin", "verify", "--deny-warnings", path], stdout=subprocess.DEVNULL, timeout=300,
+                                    check=False)
+            if denied.returncode != 66:
+                wrong.append("mode %o with --deny-warnings: status %d" % (mode, denied.returncode))
+    return wrong
+
+
 def timed(worker, folder, row):
     started = time.monotonic()
     answer = verify(worker, folder, row)
@@ -150,7 +175,8 @@ def main():
     started = time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(max_workers=8) as pool:
         answers = list(pool.map(lambda row: timed(worker, folder, row), rows))
-    wrong = ["%s: %s" % (row[0], answer) for row, answer in zip(rows, answers) if answer]
+    wrong = [] if names else check_modes(worker, folder)
+    wrong += ["%s: %s" % (row[0], answer) for row, answer in zip(rows, answers) if answer]
     print("\n".join(wrong))
     print("%d plugins, %d wrong, %.1f s" % (len(rows), len(wrong), time.monotonic() - started))
     return 1 if wrong or not rows else 0

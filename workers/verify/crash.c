@@ -33,6 +33,19 @@ static bool is_program(const char *file)
     return dladdr((void *)(uintptr_t)is_program, &own) && !strcmp(own.dli_fname, file);
 }
 
+/* The ways into abort, throw and threads, which say nothing of the plugin. */
+static bool is_runtime(const char *file)
+{
+    static const char *const LIBRARIES[] = {
+        "libc.so", "libstdc++.so", "libc++", "libgcc_s.so", "ld-linux"};
+    for (size_t i = 0; i < sizeof LIBRARIES / sizeof LIBRARIES[0]; i++) {
+        if (!strncmp(base_name(file), LIBRARIES[i], strlen(LIBRARIES[i]))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Frames from the fault down to the host's own; not those of this handler. */
 static void write_frames(void)
 {
@@ -50,6 +63,9 @@ static void write_frames(void)
         }
         if (ours || !below) {
             below = !ours;
+            continue;
+        }
+        if (is_runtime(info.dli_fname)) {
             continue;
         }
         size_t offset = (size_t)((char *)frames[i] - (char *)info.dli_fbase);
