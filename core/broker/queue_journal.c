@@ -2,6 +2,7 @@
 #include "queue_internal.h"
 
 #define FIRST_ROOM 256
+#define KEPT_ROOM  16384 /* of a group; what a big one took is given back */
 
 void fq_journal_start(struct fq_engine *engine)
 {
@@ -28,6 +29,11 @@ void fq_group_clear(struct fq_group *group)
     }
     group->count = 0;
     group->incomplete = false;
+    if (group->room > KEPT_ROOM) {
+        free(group->list);
+        group->list = NULL;
+        group->room = 0;
+    }
 }
 
 void fq_group_free(struct fq_group *group)
@@ -147,9 +153,19 @@ void fq_note_settled_(struct fq_engine *engine, struct fq_message *message)
     change->settled = true;
 }
 
+/* Reads nothing that changes: the engine goes on meanwhile. */
 void fq_stored_fields(const struct fq_message *message, struct fila_message_fields *ret_fields)
 {
-    fq_message_fields(message, ret_fields);
+    const struct fq_extra *extra = message->extra;
+    *ret_fields = (struct fila_message_fields){
+        .fairness_key = fq_fairness_key(message),
+        .payload = message->payload,
+        .weight = message->weight,
+        .throttle_keys = extra ? extra->throttle_keys : NULL,
+        .throttle_key_count = extra ? extra->throttle_key_count : 0,
+        .headers = message->headers,
+        .header_count = message->header_count,
+    };
 }
 
 const uint8_t *fq_stored_id(const struct fq_message *message)

@@ -233,6 +233,9 @@ static fila_status read_texts(
     if (throttle_count == SIZE_MAX || header_texts == SIZE_MAX || header_texts % 2) {
         return damaged(l, "a message's headers cannot be read");
     }
+    if (throttle_count + header_texts == 0) {
+        return FILA_OK;
+    }
     if (!make_room(l, throttle_count + header_texts)) {
         return no_memory(l);
     }

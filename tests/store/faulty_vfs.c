@@ -10,7 +10,7 @@
 /* What sqlite3_vfs.xOpen fills: its methods, then the real file behind it. */
 struct faulty_file {
     sqlite3_file base;
-    _Alignas(max_align_t) unsigned char real[];
+    _Alignas(8) unsigned char real[]; /* as SQLite aligns a file */
 };
 
 static sqlite3_vfs faulty;
