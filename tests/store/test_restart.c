@@ -254,11 +254,43 @@ Test(restart, b13_what_was_redriven_is_in_the_parent)
     fila_broker_free(broker);
 }
 
+static int count_in_file(const char *sql)
+{
+    sqlite3_stmt *count;
+    sqlite3 *db;
+    int number;
+    cr_assert(eq(int, sqlite3_open(file, &db), SQLITE_OK));
+    cr_assert(eq(int, sqlite3_prepare_v2(db, sql, -1, &count, NULL), SQLITE_OK));
+    cr_assert(eq(int, sqlite3_step(count), SQLITE_ROW));
+    number = sqlite3_column_int(count, 0);
+    (void)sqlite3_finalize(count);
+    (void)sqlite3_close(db);
+    return number;
+}
+
+Test(restart, settled_messages_leave_nothing_behind)
+{
+    fila_broker *broker = must_open(file, SHORT);
+    struct reader *reader;
+    struct got got;
+    must_create(broker, "q", 60000);
+    for (int i = 0; i < 20; i++) {
+        put(broker, "q", "waiting");
+    }
+    reader = reader_open(broker, "q");
+    for (int i = 0; i < 40; i++) { /* each twice: nacked, then acked */
+        must_get(reader, "waiting", &got);
+        must_settle(broker, got.attempts ? FILA_CALL_ACK : FILA_CALL_NACK, "q", got.id);
+    }
+    reader_close(reader);
+    fila_broker_free(broker);
+    cr_expect(eq(int, count_in_file("SELECT count(*) FROM message"), 0));
+    cr_expect(eq(int, count_in_file("SELECT count(*) FROM state"), 0));
+}
+
 Test(restart, deleted_queues_leave_nothing_behind)
 {
     fila_broker *broker = must_open(file, SHORT);
-    sqlite3_stmt *count;
-    sqlite3 *db;
     fila_error error;
     for (int i = 0; i < 20; i++) {
         must_create(broker, "q", 0);
@@ -266,13 +298,7 @@ Test(restart, deleted_queues_leave_nothing_behind)
     }
     broker = again(broker);
     fila_broker_free(broker);
-    cr_assert(eq(int, sqlite3_open(file, &db), SQLITE_OK));
-    cr_assert(
-        eq(int, sqlite3_prepare_v2(db, "SELECT count(*) FROM queue", -1, &count, NULL), SQLITE_OK));
-    cr_assert(eq(int, sqlite3_step(count), SQLITE_ROW));
-    cr_expect(eq(int, sqlite3_column_int(count, 0), 0));
-    (void)sqlite3_finalize(count);
-    (void)sqlite3_close(db);
+    cr_expect(eq(int, count_in_file("SELECT count(*) FROM queue"), 0));
 }
 
 Test(restart, a_message_of_every_size)
