@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: AGPL-3.0-or-later
  *
- * The engine's journal under random commands, seed after seed, without a disk: groups are applied to
- * a table of rows, as a store would. Whenever all is applied, the rows are what the engine has; a
- * message is handed out only with its lease in the rows; and now and then the engine is dropped with
- * what is not applied, as by a crash, and made again from the rows: then it has what they say.
+ * The engine's journal under random commands, seed after seed, without a disk: groups are applied
+ * to a table of rows, as a store would. Whenever all is applied, the rows are what the engine has;
+ * a message is handed out only with its lease in the rows; and now and then the engine is dropped
+ * with what is not applied, as by a crash, and made again from the rows: then it has what they say.
  * `journal_random SEED` replays one seed.
  */
 #include "base/clock.h"
@@ -233,7 +233,9 @@ static void compare(struct rig *r, bool restored)
         fila_view value = fq_get_config(r->engine, r->now, (fila_view){&name, 1});
         const char *wanted = r->setting[name - '0'];
         require(
-            r, value.len == strlen(wanted) && (!value.len || memcmp(value.data, wanted, value.len) == 0),
+            r,
+            value.len == strlen(wanted) &&
+                (!value.len || memcmp(value.data, wanted, value.len) == 0),
             "a setting differs");
     }
 }
@@ -279,8 +281,7 @@ static void restore(struct rig *r)
     for (char name = '0'; name < '3'; name++) {
         fila_view value = fila_view_of(r->setting[name - '0']);
         require(
-            r,
-            fq_restore_setting(r->engine, r->now, (fila_view){&name, 1}, value) == FILA_OK,
+            r, fq_restore_setting(r->engine, r->now, (fila_view){&name, 1}, value) == FILA_OK,
             "a setting");
     }
     for (uint64_t i = 0; i < r->row_count; i++) {
@@ -319,11 +320,10 @@ static void crash(struct rig *r)
     for (uint64_t i = 0; i < r->row_count; i++) {
         struct fq_found found;
         const struct row *row = &r->rows[i];
-        enum fq_state state =
-            row->there ? fq_find(r->engine, fila_view_of(row->text), &found) : FQ_GONE;
+        enum fq_state state = row->there ? fq_find(r->engine, fila_view_of(row->text), &found)
+                                         : FQ_GONE;
         require(
-            r,
-            !row->there || row->hidden == (state == FQ_GONE),
+            r, !row->there || row->hidden == (state == FQ_GONE),
             "what is hidden is what is pending in no queue");
         require(
             r, state == FQ_GONE || found.attempt_count == row->attempts,
@@ -419,7 +419,8 @@ static void manage(struct rig *r)
     char key = (char)('0' + pick(r, 3));
     char value[8];
     fila_view name = fila_view_of(NAME[pick(r, NAMES)]);
-    struct fq_queue_options options = {.visibility_timeout = (int64_t)(1 + pick(r, 4)) * 5 * FILA_S};
+    struct fq_queue_options options = {
+        .visibility_timeout = (int64_t)(1 + pick(r, 4)) * 5 * FILA_S};
     switch (pick(r, 4)) {
     case 0:
         (void)!fq_create_queue(r->engine, r->now, name, &options);
@@ -486,7 +487,8 @@ static void run(uint64_t seed)
     fq_journal_start(r->engine);
     for (int i = 0; i < QUEUES; i++) {
         require(
-            r, fq_create_queue(r->engine, r->now, fila_view_of(NAME[i]), NULL) == FILA_OK, "a queue");
+            r, fq_create_queue(r->engine, r->now, fila_view_of(NAME[i]), NULL) == FILA_OK,
+            "a queue");
     }
     for (r->step = 0; r->step < STEPS; r->step++) {
         step(r);
