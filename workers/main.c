@@ -23,6 +23,8 @@ static const struct verb VERBS[] = {
     {"broker", fw_cli_broker, "run the embedded broker alone"},
     {"enqueue", fw_cli_enqueue, "put messages into a queue"},
     {"queue", fw_cli_queue, "ls, create, delete, stats"},
+    {"ctl", fw_cli_ctl,
+     "orders to a running worker: status, pause, resume, set, reload, drain, tap"},
     {"dlq", fw_cli_dlq, "ls, show, redrive dead letters"},
     {"handlers", fw_cli_handlers, "what can handle messages, and with which options"},
     {"new", fw_cli_new, "make a plugin's folder, or a config, to begin with"},

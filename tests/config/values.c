@@ -249,6 +249,7 @@ Test(values, every_key_has_a_variable)
         {"drain_timeout", "9s", "9s"},
         {"state_dir", "/s", "/s"},
         {"http.listen", "", ""},
+        {"ctl.socket", "/run/w.ctl", "/run/w.ctl"},
         {"log.level", "error", "error"},
         {"log.format", "json", "json"},
     };

@@ -273,7 +273,8 @@ class Bench:
     # ---- Processes ----
 
     def environment(self, **more):
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("FILA_")}
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("FILA_")
+                       and k not in ("RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR")}  # no control socket unasked
         environment.update(FILA_WORKER_LOG_FORMAT="json", FILA_WORKER_HTTP_LISTEN="", NO_COLOR="1")
         if self.broker:
             environment["FILA_WORKER_BROKER"] = self.broker

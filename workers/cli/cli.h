@@ -19,6 +19,7 @@ int fw_cli_handlers(int argc, char **argv);
 int fw_cli_broker(int argc, char **argv);
 int fw_cli_enqueue(int argc, char **argv);
 int fw_cli_queue(int argc, char **argv);
+int fw_cli_ctl(int argc, char **argv);
 int fw_cli_dlq(int argc, char **argv);
 int fw_cli_new(int argc, char **argv);
 int fw_cli_plugin(int argc, char **argv);

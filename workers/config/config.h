@@ -95,6 +95,7 @@ struct fw_config {
     int64_t drain_timeout;
     const char *state_dir;
     const char *http_listen;
+    const char *ctl_socket; /* "auto": see ctl/path.h */
     enum fw_log_level log_level;
     enum fw_log_format log_format;
     const char *const *secret_variables; /* names of environment variables used in ${...}: not

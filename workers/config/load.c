@@ -172,7 +172,7 @@ static struct fw_config *new_config(struct fw_loader *loader, const char *path)
     config->arena = memory;
     config->file = fw_arena_copy(&memory->arena, path, strlen(path));
     config->api_key = config->tls_ca = config->tls_cert = config->tls_key = "";
-    config->state_dir = config->http_listen = "";
+    config->state_dir = config->http_listen = config->ctl_socket = "";
     loader->config = config;
     loader->memory = memory;
     loader->arena = &memory->arena;

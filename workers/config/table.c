@@ -73,6 +73,9 @@ static const struct fw_property ROOT_ROWS[] = {
     {.path = "http.listen", .kind = FW_KIND_TEXT, .offset = ROOT(http_listen), .fallback = "127.0.0.1:8080",
      .help = "Address of the health, metrics and status pages: `HOST:PORT`, `[IPv6]:PORT` or `:PORT` (every address); port 0 = any free "
              "one; empty = off. A port in use does not stop the worker: it warns (HTTP-OFF) and tries again every 5 s."},
+    {.path = "ctl.socket", .kind = FW_KIND_TEXT, .offset = ROOT(ctl_socket), .fallback = "auto",
+     .help = "The unix socket that `fila-worker ctl` gives its orders to (mode 0600; this user and root may). `auto` = `fila-worker.ctl` in "
+             "`$RUNTIME_DIRECTORY`, `state_dir` or `$XDG_RUNTIME_DIR`, the first that there is; empty = off."},
     {.path = "log.level", .kind = FW_KIND_CHOICE, .offset = ROOT(log_level), .fallback = "info", .choices = LEVELS,
      .help = "The least important lines that are written."},
     {.path = "log.format", .kind = FW_KIND_CHOICE, .offset = ROOT(log_format), .fallback = "auto", .choices = FORMATS,

@@ -7,6 +7,7 @@
 #include "queue_status.h"
 
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 /* How long the thread waits without any timer: only a bound, everything else wakes it. */
@@ -30,6 +31,10 @@ enum mail_kind {
  */
 struct look {
     unsigned what;
+    bool is_order; /* then `order` is to be done, and there is no snapshot */
+    struct fw_order order;
+    char queue[1024]; /* what order.queue points to */
+    enum fw_obeyed obeyed;
     struct fw_snapshot *snapshot;
     bool answered;
     bool given_up;
@@ -177,45 +182,126 @@ static void free_look(struct look *look)
     free(look);
 }
 
-struct fw_snapshot *fw_io_look(struct fw_io *io, unsigned what, int64_t patience)
+/* Sends it and waits. True: it was answered, and is the caller's again. Else the I/O thread frees
+ * it. */
+static bool ask(struct fw_io *io, struct look *look, int64_t patience)
 {
-    struct look *look = calloc(1, sizeof *look);
     struct timespec until;
-    if (!look) {
-        return NULL;
-    }
-    look->what = what;
     (void)clock_gettime(CLOCK_MONOTONIC, &until);
     int64_t end = (int64_t)until.tv_sec * FILA_S + until.tv_nsec + patience;
     until = (struct timespec){.tv_sec = end / FILA_S, .tv_nsec = end % FILA_S};
     if (!deliver(io, &(struct mail){.kind = MAIL_LOOK, .look = look})) {
         free(look);
-        return NULL;
+        return false;
     }
     (void)pthread_mutex_lock(&io->locked.lock);
     int error = 0;
     while (!look->answered && !io->locked.ended && error == 0) {
         error = pthread_cond_timedwait(&io->locked.looked, &io->locked.lock, &until);
     }
-    struct fw_snapshot *snapshot = look->snapshot;
     bool answered = look->answered;
     look->given_up = !answered;
-    look->snapshot = answered ? NULL : snapshot;
     (void)pthread_mutex_unlock(&io->locked.lock);
-    if (answered) {
-        free(look);
+    return answered;
+}
+
+struct fw_snapshot *fw_io_look(struct fw_io *io, unsigned what, int64_t patience)
+{
+    struct look *look = calloc(1, sizeof *look);
+    if (!look) {
+        return NULL;
     }
-    return answered ? snapshot : NULL;
+    look->what = what;
+    if (!ask(io, look, patience)) {
+        return NULL;
+    }
+    struct fw_snapshot *snapshot = look->snapshot;
+    free(look);
+    return snapshot;
+}
+
+enum fw_obeyed fw_io_order(struct fw_io *io, const struct fw_order *order, int64_t patience)
+{
+    struct look *look = calloc(1, sizeof *look);
+    if (!look) {
+        return FW_NO_ANSWER;
+    }
+    look->is_order = true;
+    look->order = *order;
+    if (order->queue) {
+        (void)snprintf(look->queue, sizeof look->queue, "%s", order->queue);
+        look->order.queue = look->queue;
+    }
+    if (!ask(io, look, patience)) {
+        return FW_NO_ANSWER;
+    }
+    enum fw_obeyed obeyed = look->obeyed;
+    free(look);
+    return obeyed;
 }
 
 /* ---- Mail, I/O thread ---- */
 
-static void answer(struct fw_io *io, struct look *look)
+static struct fw_snapshot *describe(struct fw_io *io, unsigned what)
 {
-    struct fw_snapshot *snapshot =
-        fw_queues_describe(io->queues, io->gone, look->what, io->turn.now);
+    struct fw_snapshot *snapshot = fw_queues_describe(io->queues, io->gone, what, io->turn.now);
     if (snapshot) {
         snapshot->broker = fw_snapshot_text(snapshot, fila_view_of(io->client.url), 256);
+    }
+    return snapshot;
+}
+
+static void pause_one(struct fw_queue *queue, bool on)
+{
+    fw_queue_pause(queue, on);
+    FW_LOG(
+        on ? FW_EVENT_QUEUE_PAUSED : FW_EVENT_QUEUE_RESUMED, on ? "paused" : "goes on",
+        fw_str("queue", fw_queue_name(queue)));
+}
+
+static enum fw_obeyed order_one(struct fw_queue *queue, const struct fw_order *order)
+{
+    switch (order->kind) {
+    case FW_ORDER_PAUSE:
+    case FW_ORDER_RESUME:
+        pause_one(queue, order->kind == FW_ORDER_PAUSE);
+        return FW_OBEYED;
+    case FW_ORDER_ADJUST:
+        return fw_queue_adjust(queue, order->rate, order->concurrency) ? FW_OBEYED : FW_OVER_CONFIG;
+    case FW_ORDER_TAP:
+        break;
+    }
+    return FW_OBEYED;
+}
+
+static enum fw_obeyed obey_order(struct fw_io *io, const struct fw_order *order)
+{
+    enum fw_obeyed obeyed = order->queue ? FW_NO_SUCH_QUEUE : FW_OBEYED;
+    for (struct fw_queue *q = io->queues; q; q = *fw_queue_link(q)) {
+        if (!order->queue || strcmp(order->queue, fw_queue_name(q)) == 0) {
+            enum fw_obeyed one = order_one(q, order);
+            obeyed = obeyed == FW_OVER_CONFIG ? obeyed : one;
+        }
+    }
+    if (order->kind == FW_ORDER_TAP && obeyed == FW_OBEYED) {
+        io->turn.tap = order->tap;
+    }
+    if (!order->queue && order->kind <= FW_ORDER_RESUME) { /* queues of a later reload too */
+        io->paused = order->kind == FW_ORDER_PAUSE;
+    }
+    return obeyed;
+}
+
+static void answer(struct fw_io *io, struct look *look)
+{
+    (void)pthread_mutex_lock(&io->locked.lock);
+    bool wanted = !look->given_up;
+    (void)pthread_mutex_unlock(&io->locked.lock);
+    struct fw_snapshot *snapshot = NULL;
+    if (wanted && look->is_order) {
+        look->obeyed = obey_order(io, &look->order);
+    } else if (wanted) {
+        snapshot = describe(io, look->what);
     }
     (void)pthread_mutex_lock(&io->locked.lock);
     look->snapshot = snapshot;
@@ -257,14 +343,6 @@ static void drain(struct fw_io *io, const struct mail *m)
     }
 }
 
-static void pause_all(struct fw_io *io, bool on)
-{
-    io->paused = on;
-    for (struct fw_queue *q = io->queues; q; q = *fw_queue_link(q)) {
-        fw_queue_pause(q, on);
-    }
-}
-
 static void obey(struct fw_io *io, const struct mail *m)
 {
     switch (m->kind) {
@@ -275,7 +353,7 @@ static void obey(struct fw_io *io, const struct mail *m)
         drain(io, m);
         break;
     case MAIL_PAUSE:
-        pause_all(io, m->on);
+        (void)obey_order(io, &(struct fw_order){.kind = m->on ? FW_ORDER_PAUSE : FW_ORDER_RESUME});
         break;
     case MAIL_LIMIT:
         fw_shared_limit(io->turn.shared, m->limit);

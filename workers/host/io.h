@@ -72,6 +72,32 @@ void fw_io_sync(struct fw_io *io);
  * Thread: any, while the I/O thread is not being stopped. */
 struct fw_snapshot *fw_io_look(struct fw_io *io, unsigned what, int64_t patience);
 
+/* An order of an operator's to a queue, or to all of them. */
+enum fw_order_kind {
+    FW_ORDER_PAUSE,
+    FW_ORDER_RESUME,
+    FW_ORDER_ADJUST,
+    FW_ORDER_TAP
+};
+
+struct fw_order {
+    enum fw_order_kind kind;
+    const char *queue;    /* NULL = all */
+    double rate;          /* ADJUST: as fw_queue_adjust */
+    uint32_t concurrency; /* ADJUST */
+    struct fw_tap *tap;   /* TAP; NULL = off */
+};
+
+enum fw_obeyed {
+    FW_OBEYED,
+    FW_NO_SUCH_QUEUE,
+    FW_OVER_CONFIG, /* more than configured */
+    FW_NO_ANSWER    /* within `patience`: it may still be done later */
+};
+
+/* Has it done by the I/O thread, and waits for that. Thread: as fw_io_look. */
+enum fw_obeyed fw_io_order(struct fw_io *io, const struct fw_order *order, int64_t patience);
+
 /* Ends the thread; every queue must have drained. Calls still in flight end as cancelled. Frees.
  * Takes NULL. */
 void fw_io_stop(struct fw_io *io);

@@ -453,6 +453,7 @@ fila_status fw_queue_new(
     q->broker = options->broker;
     q->create = options->create;
     q->plugin = options->plugin;
+    q->rate = -1;
     void *code = NULL;
     memcpy(&code, &options->plugin->table.handle, sizeof code); /* POSIX: a function's address */
     fw_build_id(code, q->build_id, sizeof q->build_id);
@@ -615,9 +616,25 @@ void fw_queue_pause(struct fw_queue *q, bool on)
     }
 }
 
+bool fw_queue_adjust(struct fw_queue *q, double rate, uint32_t concurrency)
+{
+    struct fw_delivery_config engine = engine_config(q, q->config);
+    if (concurrency > q->config->concurrency) {
+        return false;
+    }
+    q->rate = rate < 0 ? q->rate : rate;
+    q->concurrency = concurrency ? concurrency : q->concurrency;
+    engine.rate = q->rate < 0 ? engine.rate : q->rate;
+    engine.concurrency = q->concurrency ? q->concurrency : engine.concurrency;
+    fw_delivery_reconfigure(q->engine, fw_queue_clock(q, q->turn->now), &engine);
+    return true;
+}
+
 void fw_queue_reconfigure(struct fw_queue *q, const struct fw_queue_config *config)
 {
     struct fw_delivery_config engine = engine_config(q, config);
+    q->rate = -1;
+    q->concurrency = 0;
     q->config = config;
     fw_delivery_reconfigure(q->engine, fw_queue_clock(q, q->turn->now), &engine);
 }

@@ -37,10 +37,12 @@ struct fw_turn {
     struct fila_settle **settles_end;
     struct fila_publish *publishes;
     struct fila_publish **publishes_end;
+    struct fw_tap *tap; /* of somebody who watches; NULL = nobody does */
 };
 
 struct fw_queue;
 struct fw_plugin;
+struct fw_tap; /* ctl/tap.h */
 
 struct fw_queue_events {
     /* The queue has a stream that works (first time or again). I/O thread. */
@@ -122,6 +124,9 @@ void fw_queue_cancel_streams(struct fw_queue *queue);
 /* From here on its broker is this one; `broker` outlives the queue. */
 void fw_queue_moved(struct fw_queue *queue, const char *broker);
 void fw_queue_pause(struct fw_queue *queue, bool on);
+/* Other limits until the next reload: `rate` in starts a second (negative: as it was),
+ * `concurrency` up to the configured one (0: as it was). False: more than configured. */
+bool fw_queue_adjust(struct fw_queue *queue, double rate, uint32_t concurrency);
 /* New settings of the same handler and concurrency. `config` outlives the queue. */
 void fw_queue_reconfigure(struct fw_queue *queue, const struct fw_queue_config *config);
 /* Fires the engine's timer if due and carries out its commands. */

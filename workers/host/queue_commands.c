@@ -3,6 +3,7 @@
  * Commands out: carries out what a queue's engine asks for.
  */
 #include "base/clock.h"
+#include "ctl/tap.h"
 #include "deadletter.h"
 #include "publish.h"
 #include "queue_internal.h"
@@ -251,6 +252,20 @@ static void acquit(const struct fw_queue *q, const struct fw_command *c)
     }
 }
 
+static void tap(const struct fw_queue *q, const struct fw_item *item, const struct fw_command *c)
+{
+    const struct fw_tapped tapped = {
+        .queue = q->config->queue,
+        .message = item->message,
+        .outcome = c->outcome,
+        .cause = c->cause,
+        .attempt = item->job.attempt,
+        .ran_ns = item->ran_ns,
+        .reason = item->job.reason,
+    };
+    fw_tap_offer(q->turn->tap, q->turn->now, &tapped);
+}
+
 static void finish(struct fw_queue *q, const struct fw_command *c)
 {
     struct fw_item *item = c->user;
@@ -259,6 +274,9 @@ static void finish(struct fw_queue *q, const struct fw_command *c)
         acquit(q, c);
     }
     log_finish(q, item, c);
+    if (q->turn->tap) {
+        tap(q, item, c);
+    }
     fw_queue_release(q, item, FW_ITEM_HELD);
 }
 

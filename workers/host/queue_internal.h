@@ -63,6 +63,8 @@ struct fw_queue {
     bool create;
     struct fw_delivery *engine;
     struct fw_executor *executor;
+    double rate;          /* by order; negative = the config's */
+    uint32_t concurrency; /* by order; 0 = the config's */
     const struct fw_plugin *plugin;
     char build_id[65]; /* of its file, in hex */
     struct fw_record record;

@@ -337,7 +337,8 @@ static void describe(
     ret->stats = fw_queue_stats(q);
     ret->look = fw_delivery_look(q->engine);
     ret->counters = q->record.counters;
-    ret->concurrency = config->concurrency;
+    ret->concurrency = q->concurrency ? q->concurrency : config->concurrency;
+    ret->rate = q->rate < 0 ? config->rate : q->rate;
     ret->streams = q->stream_count;
     ret->prefetch = config->prefetch;
     ret->visibility_timeout = config->visibility_timeout;

@@ -3,6 +3,7 @@
 #include "embedded.h"
 #include "host.h"
 #include "http/http.h"
+#include "orders.h"
 #include "precheck.h"
 #include "served.h"
 
@@ -65,6 +66,7 @@ struct host {
     atomic_bool queue_missing;
     atomic_bool io_failed;
     struct fw_http *http;
+    struct fw_orders orders;
     struct published published;
     struct fw_status_source source;
 
@@ -81,6 +83,11 @@ static void ring(struct host *h)
     uint64_t one = 1;
     ssize_t n = write(h->event_fd, &one, sizeof one);
     (void)n; /* a full counter is news enough */
+}
+
+static void ring_host(void *user)
+{
+    ring(user);
 }
 
 static void on_stream_up(void *user)
@@ -336,7 +343,6 @@ static bool open_http(struct host *h)
     if (!options.listen[0]) {
         return true;
     }
-    h->source = (struct fw_status_source){take_snapshot, supervisor_beats, h};
     switch (fw_http_start(&options, &h->http, &error)) {
     case FILA_OK:
         return true;
@@ -370,6 +376,7 @@ static bool serve(struct host *h)
         fw_int("queues", (int64_t)config->queue_count), fw_str("broker", fw_io_url(h->io)),
         fw_int("start_ms", (fila_now() - h->started_at) / FILA_MS));
     h->ready = true;
+    fw_orders_start(&h->orders, config, &h->source, h->io, ring_host, h);
     atomic_store(&h->published.start_took, fila_now() - h->started_at);
     return true;
 }
@@ -495,6 +502,7 @@ static void last_words(const struct host *h, int status)
 static void reload_refused(struct host *h, const char *why)
 {
     atomic_fetch_add(&h->published.reloads_refused, 1);
+    fw_orders_reloaded(&h->orders, true);
     FW_LOG(FW_EVENT_RELOAD_REFUSED, "the old config stays in force", fw_str("error", why));
 }
 
@@ -542,6 +550,7 @@ static void use_config(struct host *h, struct fw_config_ref *ref)
             fw_int("queues_kept", result.changed), fw_int("queues_added", result.added),
             fw_int("queues_restarted", result.restarted), fw_int("queues_removed", result.removed));
         atomic_fetch_add(&h->published.reloads_done, 1);
+        fw_orders_reloaded(&h->orders, false);
         atomic_store(&h->published.config_hash, hash_config(ref->config));
         fw_config_ref_release(h->config);
         h->config = ref;
@@ -614,6 +623,18 @@ static void read_signals(struct host *h)
     }
 }
 
+/* What was asked for on the control socket. */
+static void obey_orders(struct host *h)
+{
+    if (atomic_exchange(&h->orders.drain_asked, false)) {
+        drain(h, "fila-worker ctl drain");
+    }
+    if (atomic_exchange(&h->orders.reload_asked, false)) {
+        reload(h);
+        obey_noted(h);
+    }
+}
+
 static void read_news(struct host *h)
 {
     uint64_t count = 0;
@@ -622,6 +643,7 @@ static void read_news(struct host *h)
     }
     atomic_store(&h->published.beat_asked, 0);
     retire_drained(h);
+    obey_orders(h);
     if (atomic_load(&h->queue_missing)) {
         stop_with(h, FW_EXIT_CONFIG, "a queue does not exist");
     }
@@ -684,6 +706,7 @@ static int start(struct host *h)
         FW_EVENT_WORKER_START, "fila-worker starts", fw_str("file", h->config->config->file),
         fw_int("pid", getpid()));
     atomic_store(&h->published.config_hash, hash_config(h->config->config));
+    h->source = (struct fw_status_source){take_snapshot, supervisor_beats, h};
     if (!fw_state_open(h->config->config->state_dir, &h->state) || !open_broker(h) || !open_io(h) ||
         !open_http(h)) {
         return FW_EXIT_CONFIG;
@@ -694,6 +717,7 @@ static int start(struct host *h)
 static void release(struct host *h)
 {
     struct fw_account nothing = {0};
+    fw_orders_stop(&h->orders);
     fw_http_stop(h->http);
     while (h->served) { /* loaded, but never handed over */
         struct fw_served *s = h->served;

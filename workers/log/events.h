@@ -30,6 +30,15 @@
       "Health, metrics and status are served; the line has the port.", "None.")                     \
     X(HTTP_OFF, "HTTP-OFF", WARN, "Health, metrics and status are not served; messages are.",       \
       "Free the port or change http.listen; the worker tries again every 5 s.")                     \
+    X(CTL_ORDER, "CTL-ORDER", INFO,                                                                 \
+      "Somebody gave an order on the control socket; the line says what and who.", "None.")         \
+    X(CTL_LOOK, "CTL-LOOK", DEBUG, "Somebody asked for the status on the control socket.",          \
+      "None.")                                                                                      \
+    X(CTL_OFF, "CTL-OFF", WARN,                                                                     \
+      "The control socket cannot be opened; `fila-worker ctl` will not reach this worker.",         \
+      "Set ctl.socket to a path of this worker's own, or to \"\" to do without.")                   \
+    X(DUMP, "DUMP", INFO, "A line of a dump that was asked for: a queue, or a message held.",       \
+      "None.")                                                                                      \
     X(INTERNAL, "INTERNAL", ERROR, "Something that should not happen did.",                         \
       "Report it with the log.")                                                                    \
     X(LOG_LOST, "LOG-LOST", WARN,                                                                   \

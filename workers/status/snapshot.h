@@ -95,7 +95,8 @@ struct fw_queue_status {
     struct fw_delivery_stats stats;
     struct fw_delivery_look look;
     struct fw_queue_counters counters;
-    uint32_t concurrency;
+    uint32_t concurrency; /* in force: an order may have lowered it */
+    double rate;          /* starts a second; 0 = no limit */
     uint32_t streams;
     uint32_t prefetch;
     uint32_t stuck;

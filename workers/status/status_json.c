@@ -252,6 +252,7 @@ static json_t *queue(struct page *page, const struct fw_queue_status *q)
     put(page, one, "handler_counters", handler_counters(page, q));
     put_bool(page, one, "ready", fw_health_queue(q));
     put_number(page, one, "concurrency", q->concurrency);
+    put(page, one, "rate", json_real(q->rate));
     put_number(page, one, "prefetch", q->prefetch);
     put_number(page, one, "stuck_handlers", q->stuck);
     put_ms(page, one, "visibility_timeout_ms", q->visibility_timeout);
