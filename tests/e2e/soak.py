@@ -22,7 +22,6 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import harness  # noqa: E402
-sys.modules.setdefault("soak", sys.modules["__main__"])
 import faults  # noqa: E402
 from fault_rows import DEATH, durable, figures, start_durable  # noqa: E402
 from harness import Failed, expect, expect_equal  # noqa: E402
@@ -67,6 +66,7 @@ class Soak:
         worker = self.bench.spawn(harness.Worker, "worker %d.%d" % (place, self.made), ["run", "--config", path],
                                   FILA_WORKER_LOG_LEVEL="info", FILA_WORKER_BROKER=None)
         worker.place = place
+        worker.wait_event("WORKER-START", 20)  # before it no signal is its own
         return worker
 
     def replace(self, worker):

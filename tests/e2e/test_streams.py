@@ -321,6 +321,20 @@ def a_reload_that_hangs_is_refused_and_stops_nothing(bench):
 
 
 @test()
+def a_stop_is_served_while_a_config_is_checked(bench):
+    """The check of a reload waits for a file that nobody writes."""
+    bench.start_broker()
+    bench.create_queue("work")
+    worker = bench.start_ready(ledger_config(bench))
+    os.mkfifo(bench.path("fifo"))
+    bench.write("fila-worker.cfg", 'api_key = "${file:%s}";\n' % bench.path("fifo") + ledger_config(bench))
+    worker.signal(signal.SIGHUP)
+    worker.signal(signal.SIGTERM)
+    worker.wait_event("RELOAD-REFUSED", 5, error="the worker is stopping")
+    worker.wait(5, 0)
+
+
+@test()
 def a_log_that_nobody_reads_holds_up_nothing(bench):
     """The reader of standard error stalls; messages do not. What is lost is counted."""
     bench.start_broker()

@@ -13,7 +13,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define LIMIT (10 * FILA_S)
+#define LIMIT         (10 * FILA_S)
+#define LOOK_EVERY_MS 50
 
 /* argv for the child; *ret_texts owns the made-up words. NULL without memory. */
 static char **command_line(const char *path, const struct fw_config_overrides *o)
@@ -81,22 +82,32 @@ static pid_t spawn(char **argv, int out)
     return pid;
 }
 
-/* Reads until the child closes its end or the limit passes: kills it then. */
-static size_t read_all(int fd, pid_t pid, char *text, size_t size)
+/* Until there is something to read; false = the limit has passed, or `waiting` gives up. */
+static bool wait_for(int fd, int64_t deadline, const struct fw_waiting *waiting)
+{
+    for (;;) {
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        int64_t left = (deadline - fila_now()) / FILA_MS;
+        if (left <= 0 || !waiting->go_on(waiting->user)) {
+            return false;
+        }
+        if (poll(&p, 1, (int)(left < LOOK_EVERY_MS ? left : LOOK_EVERY_MS)) > 0) {
+            return true;
+        }
+    }
+}
+
+/* Reads until the child closes its end, or is not to be waited for any more: kills it then. */
+static size_t read_all(int fd, pid_t pid, const struct fw_waiting *waiting, char *text, size_t size)
 {
     int64_t deadline = fila_now() + LIMIT;
     size_t used = 0;
     for (;;) {
-        struct pollfd p = {.fd = fd, .events = POLLIN};
         char rest[512];
-        int64_t left = (deadline - fila_now()) / FILA_MS;
-        int ready = left > 0 ? poll(&p, 1, (int)left) : 0;
-        if (ready < 0 && errno == EINTR) {
-            continue;
-        }
-        if (ready <= 0) {
+        if (!wait_for(fd, deadline, waiting)) {
             (void)kill(pid, SIGKILL);
-            return used;
+            int len = used ? 0 : snprintf(text, size, "the check of the file did not end");
+            return used + (size_t)len;
         }
         bool room = used + 1 < size;
         ssize_t n = room ? read(fd, text + used, size - 1 - used) : read(fd, rest, sizeof rest);
@@ -123,6 +134,7 @@ static void one_line(char *text, size_t used)
 bool fw_precheck(
     const char *path,
     const struct fw_config_overrides *overrides,
+    const struct fw_waiting *waiting,
     char *ret_why,
     size_t size)
 {
@@ -136,7 +148,7 @@ bool fw_precheck(
     pid_t pid = argv ? spawn(argv, pipe_fd[1]) : -1;
     (void)close(pipe_fd[1]);
     if (pid > 0) {
-        one_line(ret_why, read_all(pipe_fd[0], pid, ret_why, size));
+        one_line(ret_why, read_all(pipe_fd[0], pid, waiting, ret_why, size));
         while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
         }
     } else {

@@ -50,6 +50,15 @@ static void unload(struct fw_served *served)
     free(served);
 }
 
+/* A thread of its handler is still at it, and may use plugin, config and queue as long as the
+ * process lives: they are kept, and found by whoever looks for leaks. */
+static void abandon(struct fw_served *served)
+{
+    static struct fw_served *abandoned;
+    served->next = abandoned;
+    abandoned = served;
+}
+
 static fila_status bind(struct fw_served *served, fila_error *error)
 {
     const struct fw_config *all = served->ref->config;
@@ -129,7 +138,7 @@ struct fw_served *fw_served_load(
     fila_status status = load(served, source, &error);
     if (status == FILA_TIMEOUT || status == FILA_CANCELLED) {
         refused(config, "handler", 0, error.text);
-        free(served); /* a thread is still in the handler's init: plugin and config stay */
+        abandon(served);
         return NULL;
     }
     if (status != FILA_OK) {
@@ -169,7 +178,7 @@ void fw_served_retire(
             FW_EVENT_HANDLER_STUCK, "a handler did not return: its thread is abandoned",
             fw_str("queue", served->config->queue),
             fw_str("handler", served->config->handler_plugin));
-        free(served); /* its thread may still use queue, plugin and config */
+        abandon(served);
         return;
     }
     fw_io_sync(io); /* the last results may still be on the done list */

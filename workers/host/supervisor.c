@@ -566,8 +566,9 @@ static void reload(struct host *h)
         reload_refused(h, "the worker is stopping");
         return;
     }
-    if (!fw_precheck(h->config->config->file, &h->options->overrides, why, sizeof why)) {
-        reload_refused(h, why);
+    const struct fw_waiting waiting = {go_on, h};
+    if (!fw_precheck(h->config->config->file, &h->options->overrides, &waiting, why, sizeof why)) {
+        reload_refused(h, h->stop_signals[0] ? "the worker is stopping" : why);
         return;
     }
     struct fw_config_ref *ref = load_config(h);

@@ -197,6 +197,7 @@ void fw_log_to(fw_log_sink *sink, void *user)
 void fw_log_flush(void)
 {
     write_due(INT64_MAX, fila_wall_ms());
+    fw_writer_flush(fila_now() + READER_PATIENCE);
     if (atomic_load(&logger.lost) > 0) {
         write_lost(fila_wall_ms());
     }

@@ -26,6 +26,7 @@ static struct {
         bool waiting; /* the thread sleeps */
         bool stop;
         bool ended;
+        bool given_up; /* nobody read for as long as somebody waited: nobody waits again */
     } locked;
 
     char ring[FW_WRITER_SIZE];
@@ -146,6 +147,18 @@ static bool wait_for_change(int64_t deadline)
     return true;
 }
 
+void fw_writer_flush(int64_t deadline)
+{
+    if (!fw_writer_runs()) {
+        return;
+    }
+    (void)pthread_mutex_lock(&writer.lock);
+    while (writer.locked.used && !writer.locked.given_up) {
+        writer.locked.given_up = !wait_for_change(deadline);
+    }
+    (void)pthread_mutex_unlock(&writer.lock);
+}
+
 void fw_writer_stop(int64_t deadline)
 {
     if (!fw_writer_runs()) {
@@ -154,7 +167,8 @@ void fw_writer_stop(int64_t deadline)
     (void)pthread_mutex_lock(&writer.lock);
     writer.locked.stop = true;
     (void)pthread_cond_broadcast(&writer.changed);
-    while (!writer.locked.ended && wait_for_change(deadline)) {
+    while (!writer.locked.ended && !writer.locked.given_up) {
+        writer.locked.given_up = !wait_for_change(deadline);
     }
     bool ended = writer.locked.ended;
     (void)pthread_mutex_unlock(&writer.lock);

@@ -25,5 +25,8 @@ void fw_writer_stop(int64_t deadline);
 bool fw_writer_runs(void);
 /* False: no room. */
 bool fw_writer_put(const char *line, size_t len);
+/* Waits until all is written, at most until `deadline`; not at all once somebody has waited in
+ * vain. */
+void fw_writer_flush(int64_t deadline);
 
 #endif
