@@ -18,6 +18,7 @@ from proxy import Proxy
 
 CONCURRENCY = 4
 DEATH = CONCURRENCY + 64
+PIPE = 130 + (65536 // 100)  # leased and unread: messages, and bytes of small ones
 
 
 def pause(seconds):
@@ -124,10 +125,20 @@ def replicas(bench, ledger, chance, count, messages):
 
 # ---- Something stands still ----
 
-@row("SIGSTOP of the worker for 18 s (keepalive 15 s, lease 2 s)", real=True)
+@row("SIGSTOP of a worker for 18 s (keepalive 15 s, lease 2 s)", real=True)
 def stop_worker(bench, ledger, chance):
+    """What lay unread on its way meanwhile may be another's by now, and nothing tells."""
+    return worker_that_stops(bench, ledger, "run", DEATH + PIPE)
+
+
+@row('the same with unsure_lease = "skip"', real=True)
+def stop_careful_worker(bench, ledger, chance):
+    return worker_that_stops(bench, ledger, "skip", DEATH)
+
+
+def worker_that_stops(bench, ledger, unsure, bound):
     ledger.create()
-    first = ledger.start("worker that stops", run="5ms")
+    first = ledger.start("worker that stops", run="5ms", more='unsure_lease = "%s";' % unsure)
     ledger.produce(1500)
     ledger.wait_runs(100)
     first.signal(signal.SIGSTOP)
@@ -137,7 +148,7 @@ def stop_worker(bench, ledger, chance):
     ledger.wait_done(90)
     ledger.stop(first)
     ledger.stop(second)
-    return DEATH
+    return bound
 
 
 @row("SIGSTOP of the broker for 18 s (keepalive 15 s, lease 2 s)")

@@ -42,7 +42,7 @@ ROWS = []
 
 
 def row(name, quick=False, real=False, crash=False):
-    """Registers a function of (bench, ledger, random) that returns the duplicate bound, or a result. real:
+    """Registers a function of (bench, ledger, random) that returns the duplicate bound. real:
     its broker is any Fila server, started for it; crash: needs a worker with crash points."""
     def register(function):
         ROWS.append(Row(name, function, quick, real, crash))
@@ -97,8 +97,8 @@ def run_row(entry, opts, server):
         elif entry.real:
             bench.start_broker()
         ledger = Ledger(bench)
-        result = entry.body(bench, ledger, random.Random("%s %s" % (opts.seed, entry.name)))
-        result = result if isinstance(result, dict) else ledger.result(result)
+        bound = entry.body(bench, ledger, random.Random("%s %s" % (opts.seed, entry.name)))
+        result = ledger.result(bound)
         outcome = "pass" if result["lost"] == 0 and result["duplicates"] <= result["bound"] else "FAIL"
     except harness.Skipped as why:
         outcome, text = "skipped", "    %s" % why

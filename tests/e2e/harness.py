@@ -102,8 +102,21 @@ class Child:
         return self.process.poll() is None
 
     def signal(self, number):
+        """SIGSTOP returns when the process stands still, which takes it a moment."""
         self.signalled = True
         self.process.send_signal(number)
+        limit = Deadline(5)
+        while number == signal.SIGSTOP and not self.stands_still() and not limit.over():
+            threading.Event().wait(0.001)
+
+    def stands_still(self):
+        """Every thread of it."""
+        states = []
+        with contextlib.suppress(OSError):
+            for thread in os.listdir("/proc/%d/task" % self.pid):
+                with open("/proc/%d/task/%s/stat" % (self.pid, thread), encoding="ascii", errors="replace") as f:
+                    states.append(f.read().rpartition(")")[2].split()[0])
+        return all(state in "TZX" for state in states)
 
     def wait(self, seconds, status=None):
         """Its exit status (negative: the signal), checked when one is given."""
