@@ -69,6 +69,40 @@ Test(restart, b3_queues_settings_and_messages_are_kept)
     fila_broker_free(broker);
 }
 
+Test(restart, scripts_are_kept)
+{
+    fila_broker *broker = must_open(file, SHORT);
+    fila_request request = {.call = FILA_CALL_CREATE_QUEUE};
+    struct reader *reader;
+    struct got got;
+    fila_error error;
+    request.as.create_queue.name = fila_view_of("q");
+    request.as.create_queue.on_enqueue_script =
+        fila_view_of("function on_enqueue(msg) return { fairness_key = 'red', weight = 7 } end");
+    request.as.create_queue.on_failure_script =
+        fila_view_of("function on_failure(msg) return { action = 'dlq' } end");
+    if (ask_call(broker, &request, &error) == FILA_UNIMPLEMENTED) {
+        fila_broker_free(broker);
+        cr_skip("a build without Lua");
+    }
+    cr_assert(eq(int, error.code, FILA_OK), "%s", error.text);
+    broker = again(broker);
+    put(broker, "q", "m");
+    reader = reader_open(broker, "q");
+    must_get(reader, "m", &got);
+    cr_expect(eq(str, got.key, "red"));
+    must_settle(broker, FILA_CALL_NACK, "q", got.id);
+    reader_close(reader);
+    broker = again(broker);
+    reader = reader_open(broker, "q.dlq");
+    must_get(reader, "m", &got); /* moved, with its key */
+    cr_expect(eq(str, got.key, "red"));
+    cr_expect(eq(str, got.queue, "q.dlq"));
+    cr_expect(eq(u32, got.attempts, 1));
+    reader_close(reader);
+    fila_broker_free(broker);
+}
+
 Test(restart, b3_acked_stays_gone)
 {
     fila_broker *broker = must_open(file, SHORT);

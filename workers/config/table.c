@@ -48,8 +48,9 @@ static const struct fw_property ROOT_ROWS[] = {
     {.path = "broker", .kind = FW_KIND_URLS, .offset = ROOT(brokers),
      .count_offset = ROOT(broker_count), .fallback = "grpc://localhost:5555",
      .help = "Where the broker is: one URL, or a list of them, tried in turn. `grpc://HOST:PORT`, `grpcs://HOST:PORT` (TLS), "
-             "`fila://`, `filas://` (newer servers), `embedded:` (a broker inside the worker, in memory), `embedded:FILE`; "
-             "`?listen=HOST:PORT` lets others reach an embedded one."},
+             "`fila://`, `filas://` (newer servers), `embedded:` (a broker inside the worker, in memory), `embedded:FILE` "
+             "(kept in that SQLite file); `?listen=HOST:PORT` lets others reach an embedded one, `?sync=normal` (or `&sync=normal`) "
+             "trades the last moments before a loss of power for speed."},
     {.path = "api_key", .kind = FW_KIND_TEXT, .offset = ROOT(api_key), .fallback = "",
      .flags = FW_PROPERTY_SECRET, .variable = "FILA_API_KEY",
      .help = "The key that the broker knows this worker by; empty = none. `FILA_API_KEY_FILE` names a file that holds it."},
