@@ -178,9 +178,12 @@ struct fw_executor_state {
     uint32_t children_busy;
     uint32_t children_ending;
     uint64_t child_ends[FW_CHILD_END_COUNT];
-    uint64_t generation; /* of the plugin's file: 1, then one more with each replacement */
-    bool stopped;        /* five starts failed: no messages are run any more */
-    char reason[512];    /* why it stopped; else "" */
+    uint64_t generation;   /* of the plugin's file: 1, then one more with each replacement */
+    bool stopped;          /* five starts failed: no messages are run any more */
+    char reason[512];      /* why it stopped; else "" */
+    char handler_name[64]; /* of children, as the plugin says; else "" */
+    char handler_version[64];
+    char build_id[65];
 };
 
 /* "stop", "recycle", "timeout", "crash", "oom", "rubbish"; never NULL. */

@@ -454,9 +454,12 @@ fila_status fw_queue_new(
     q->create = options->create;
     q->plugin = options->plugin;
     q->rate = -1;
-    void *code = NULL;
-    memcpy(&code, &options->plugin->table.handle, sizeof code); /* POSIX: a function's address */
-    fw_build_id(code, q->build_id, sizeof q->build_id);
+    if (options->plugin) {
+        void *code = NULL;
+        memcpy(
+            &code, &options->plugin->table.handle, sizeof code); /* POSIX: a function's address */
+        fw_build_id(code, q->build_id, sizeof q->build_id);
+    }
     q->done = options->done;
     q->streams = slots;
     q->stream_count = config->streams;

@@ -6,6 +6,7 @@
 #include "plugin/loader.h"
 #include "queue_internal.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -14,6 +15,8 @@ enum {
     ID_SIZE = 128,
     NAME_SIZE = 256
 };
+
+static_assert((int)FW_CHILD_CAUSES == (int)FW_CHILD_END_COUNT, "one list of causes");
 
 /* ---- Those that are gone ---- */
 
@@ -209,7 +212,10 @@ static void troubles(struct fw_snapshot *s, struct fw_queue *q, struct fw_queue_
             ret, FW_TROUBLE_STUCK, r->stuck_since,
             fw_arena_print(&s->memory, "%" PRIu32 " did not return", ret->stuck));
     }
-    if (ret->look.paused_since) {
+    r->given_up_since = !ret->given_up ? 0 : r->given_up_since ? r->given_up_since : s->now;
+    if (ret->given_up) {
+        trouble(ret, FW_TROUBLE_GIVEN_UP, r->given_up_since, ret->given_up);
+    } else if (ret->look.paused_since) {
         trouble(ret, FW_TROUBLE_PAUSED, ret->look.paused_since, "by an operator");
     }
 }
@@ -286,10 +292,39 @@ static void describe_plugin(
     const struct fw_queue *q,
     struct fw_queue_status *ret)
 {
+    if (!q->plugin) {
+        return; /* describe_children */
+    }
     const fila_plugin *table = &q->plugin->table;
     ret->handler_name = text(s, table->name ? table->name : "", NAME_SIZE);
     ret->handler_version = text(s, table->version ? table->version : "", NAME_SIZE);
     ret->handler_build_id = text(s, q->build_id, sizeof q->build_id);
+}
+
+static void describe_children(
+    struct fw_snapshot *s,
+    struct fw_queue *q,
+    struct fw_queue_status *ret)
+{
+    struct fw_executor_state state;
+    fw_executor_get_state(q->executor, &state);
+    ret->stuck = state.stuck;
+    ret->has_children = q->config->isolation == FW_ISOLATION_PROCESS;
+    if (!ret->has_children) {
+        return;
+    }
+    ret->handler_name = text(s, state.handler_name, NAME_SIZE);
+    ret->handler_version = text(s, state.handler_version, NAME_SIZE);
+    ret->handler_build_id = text(s, state.build_id, NAME_SIZE);
+    ret->children[0] = (struct fw_handler_counter){"starting", state.children_starting};
+    ret->children[1] = (struct fw_handler_counter){"idle", state.children_idle};
+    ret->children[2] = (struct fw_handler_counter){"busy", state.children_busy};
+    ret->children[3] = (struct fw_handler_counter){"ending", state.children_ending};
+    for (int i = 0; i < FW_CHILD_END_COUNT; i++) {
+        ret->child_exits[i].name = fw_child_end_name((enum fw_child_end)i);
+        ret->child_exits[i].value = state.child_ends[i];
+    }
+    ret->given_up = state.stopped ? text(s, state.reason, FW_SNAPSHOT_TEXT) : NULL;
 }
 
 /* Where the plugin's counters go: room for all that it may have. */
@@ -314,13 +349,14 @@ static void describe_counters(
     struct fw_queue_status *ret)
 {
     struct counter_list list = {s, ret};
-    if (!q->plugin->counters) {
+    const struct fw_counters *counters = fw_executor_counters(q->executor);
+    if (!counters) {
         return;
     }
     ret->handler_counters =
         fw_arena_alloc(&s->memory, FILA_COUNTERS_MAX, sizeof *ret->handler_counters);
     if (ret->handler_counters) {
-        fw_counters_each(q->plugin->counters, add_counter, &list);
+        fw_counters_each(counters, add_counter, &list);
     }
 }
 
@@ -343,8 +379,8 @@ static void describe(
     ret->prefetch = config->prefetch;
     ret->visibility_timeout = config->visibility_timeout;
     ret->timeout = config->timeout;
-    ret->stuck = fw_executor_stuck(q->executor);
     describe_plugin(s, q, ret);
+    describe_children(s, q, ret);
     describe_counters(s, q, ret);
     troubles(s, q, ret);
     if (what & FW_SNAPSHOT_LISTS) {

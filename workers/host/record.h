@@ -40,6 +40,7 @@ struct fw_record {
     int64_t dlq_since;
     int64_t dlq_last;
     int64_t overleased_since;
+    int64_t given_up_since;
     int64_t stuck_since;
     int64_t overleased_vt;              /* the visibility timeout that would end it */
     char dlq_text[FILA_ERROR_TEXT];     /* why the last one was refused */

@@ -212,6 +212,28 @@ static void visibility_timeout(struct fw_page *page)
     }
 }
 
+static void children(struct fw_page *page)
+{
+    EACH_SERVED(page, i, q)
+    {
+        for (int c = 0; c < FW_CHILD_STATES && q->has_children; c++) {
+            fw_sample_with(
+                page, page->labels[i], "state", q->children[c].name, q->children[c].value);
+        }
+    }
+}
+
+static void child_exits(struct fw_page *page)
+{
+    EACH_SERVED(page, i, q)
+    {
+        for (int c = 0; c < FW_CHILD_CAUSES && q->has_children; c++) {
+            fw_sample_with(
+                page, page->labels[i], "cause", q->child_exits[c].name, q->child_exits[c].value);
+        }
+    }
+}
+
 static void handler_counter(struct fw_page *page)
 {
     EACH_SERVED(page, i, q)
@@ -324,6 +346,8 @@ const struct fw_family fw_families[] = {
     {"retry_waiting", "gauge", "Failed messages that wait out their backoff.", retry_waiting},
     {"slots", "gauge", "Messages that may run at once.", slots},
     {"stuck_handlers", "gauge", "Handlers that did not return long after their deadline.", stuck},
+    {"children", "gauge", "Processes that run handlers (isolation = \"process\").", children},
+    {"child_exits_total", "counter", "Such processes that have ended, by cause.", child_exits},
     {"stream_up", "gauge", "Consume streams that are open.", stream_up},
     {"reconnects_total", "counter", "Streams that ended and had to be opened again.", reconnects},
     {"breaker_state", "gauge",

@@ -35,6 +35,7 @@ enum fw_trouble {
     FW_TROUBLE_VT_SHORT,      /* leases end sooner than visibility_timeout says */
     FW_TROUBLE_DLQ_REFUSED,   /* dead letters cannot be written */
     FW_TROUBLE_STUCK,         /* handlers do not return */
+    FW_TROUBLE_GIVEN_UP,      /* its handler's children cannot be started */
     FW_TROUBLE_PAUSED,        /* by an operator */
     FW_TROUBLE_OVERLEASED,    /* more is leased ahead than can be done in time; still ready */
     FW_TROUBLE_COUNT
@@ -85,6 +86,11 @@ struct fw_handler_counter {
     uint64_t value;
 };
 
+enum {
+    FW_CHILD_STATES = 4, /* starting, idle, busy, ending */
+    FW_CHILD_CAUSES = 6  /* enum fw_child_end */
+};
+
 struct fw_queue_status {
     const char *queue;
     const char *handler; /* as the config names it */
@@ -104,6 +110,10 @@ struct fw_queue_status {
     int64_t timeout;
     struct fw_handler_counter *handler_counters;
     uint32_t handler_counter_count;
+    bool has_children;                                   /* isolation is "process" */
+    struct fw_handler_counter children[FW_CHILD_STATES]; /* now, by state */
+    const char *given_up; /* why its children are not started any more; NULL = they are */
+    struct fw_handler_counter child_exits[FW_CHILD_CAUSES]; /* so far, by cause */
     struct fw_trouble_state troubles[FW_TROUBLE_COUNT];
     struct fw_stream_status *stream_list; /* `streams` of them */
     struct fw_held_status *held_list;

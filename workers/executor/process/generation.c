@@ -26,7 +26,7 @@ static bool open_file(struct fw_generation *generation)
     generation->inode = st.st_ino;
     generation->size = st.st_size;
     generation->mtime_ns = mtime_of(&st);
-    fw_build_id(generation->fd, generation->build_id);
+    fw_file_build_id(generation->fd, generation->build_id);
     return true;
 }
 

@@ -185,6 +185,19 @@ static void on_probed(struct fw_child *child, const struct fw_packet *packet)
     }
 }
 
+static void keep_names(const struct fw_child *child, const struct fw_packet *packet)
+{
+    struct fw_process *process = child->process;
+    lock(process);
+    if (child->generation == process->generation) {
+        copy_view(process->locked.name, sizeof process->locked.name, packet->ready.name);
+        copy_view(process->locked.version, sizeof process->locked.version, packet->ready.version);
+        memcpy(
+            process->locked.build_id, child->generation->build_id, sizeof process->locked.build_id);
+    }
+    unlock(process);
+}
+
 static void on_start_packet(struct fw_child *child, const struct fw_packet *packet)
 {
     lock(child->process);
@@ -195,6 +208,7 @@ static void on_start_packet(struct fw_child *child, const struct fw_packet *pack
     } else if (packet->type == FW_PACKET_READY) {
         atomic_store(&child->process->has_probe, packet->ready.has_probe);
         fw_life_ready(child);
+        keep_names(child, packet);
     } else if (packet->type == FW_PACKET_PROBLEM) {
         on_problem(child, packet);
     } else if (!child->fault[0]) {

@@ -264,6 +264,9 @@ static void process_state(struct fw_executor *executor, struct fw_executor_state
     memcpy(ret_state->child_ends, process->locked.ends, sizeof process->locked.ends);
     ret_state->generation = process->locked.generation;
     ret_state->stopped = process->locked.stopped;
+    memcpy(ret_state->handler_name, process->locked.name, sizeof ret_state->handler_name);
+    memcpy(ret_state->handler_version, process->locked.version, sizeof ret_state->handler_version);
+    memcpy(ret_state->build_id, process->locked.build_id, sizeof ret_state->build_id);
     if (process->locked.stopped) {
         (void)snprintf(ret_state->reason, sizeof ret_state->reason, "%s", process->locked.reason);
     }

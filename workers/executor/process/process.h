@@ -63,7 +63,7 @@ bool fw_generation_is_current(const struct fw_generation *generation);
 /* The function that has the address (as linked, not as loaded). False: none, or it is stripped. */
 bool fw_symbol_find(int fd, uint64_t address, char *ret_name, size_t size, uint64_t *ret_offset);
 /* In hex; "" without one. */
-void fw_build_id(int fd, char ret_id[FW_BUILD_ID_SIZE]);
+void fw_file_build_id(int fd, char ret_id[FW_BUILD_ID_SIZE]);
 
 /* ---- What a child writes to standard output and error (output.c) ---- */
 
@@ -252,6 +252,9 @@ struct fw_process {
         uint32_t counts[FW_CHILD_STATE_COUNT];
         uint64_t ends[FW_CHILD_END_COUNT];
         uint64_t generation;
+        char name[64]; /* of the plugin that runs */
+        char version[64];
+        char build_id[FW_BUILD_ID_SIZE];
         uint32_t ready; /* first starts that were successful */
         int64_t stop_deadline;
         bool stopping;

@@ -131,7 +131,7 @@ static bool read_note(const char *bytes, size_t len, char ret_id[FW_BUILD_ID_SIZ
     return false;
 }
 
-void fw_build_id(int fd, char ret_id[FW_BUILD_ID_SIZE])
+void fw_file_build_id(int fd, char ret_id[FW_BUILD_ID_SIZE])
 {
     uint32_t count = 0;
     elf_section *sections = read_sections(fd, &count);

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: AGPL-3.0-or-later
+ *
+ * A plugin for the end-to-end tests that does to its process what the payload says.
+ *
+ *     ok          ack
+ *     crash       writes to nowhere
+ *     hang        does not return
+ *     build       rejects, with the name of this build as its reason
+ *     publish Q   publishes "copy" to the queue Q, and counts it
+ *
+ * Its init fails while the file named by the option `unless` exists.
+ */
+#include <fila/plugin.h>
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#ifndef UNSTABLE_BUILD
+#    define UNSTABLE_BUILD "one"
+#endif
+
+static volatile int *volatile nowhere;
+
+static int is(const fila_delivery *d, const char *word)
+{
+    size_t len = strlen(word);
+    return d->payload_len >= len && !memcmp(d->payload, word, len);
+}
+
+static int publish(const fila_delivery *d, const fila_services *s)
+{
+    fila_publication publication = FILA_PUBLICATION_INIT;
+    publication.queue = (const char *)d->payload + 8;
+    publication.queue_len = d->payload_len - 8;
+    publication.payload = (const uint8_t *)"copy";
+    publication.payload_len = 4;
+    (void)s->counter(s, "published", 1);
+    return s->publish(d, &publication) == FILA_PUBLISH_TAKEN ? FILA_ACK : FILA_REJECT;
+}
+
+static int handle(void *self, const fila_delivery *d, const fila_services *s)
+{
+    (void)self;
+    if (is(d, "crash")) {
+        *nowhere = 1;
+    }
+    while (is(d, "hang")) {
+        (void)sleep(1);
+    }
+    if (is(d, "build")) {
+        s->reason(s, d, "build " UNSTABLE_BUILD);
+        return FILA_REJECT;
+    }
+    return is(d, "publish ") ? publish(d, s) : FILA_ACK;
+}
+
+static int init(const fila_services *s, void **ret_self)
+{
+    (void)ret_self;
+#ifdef UNSTABLE_BROKEN
+    s->reason(s, NULL, "this build cannot start");
+    return 1;
+#else
+    const fila_option_value *unless = s->option(s, "unless");
+    if (unless->type && !access(unless->string, F_OK)) {
+        s->reason(s, NULL, "the file that forbids it is there");
+        return 1;
+    }
+    return 0;
+#endif
+}
+
+static const fila_option OPTIONS[] = {
+    {"unless", FILA_OPTION_STRING, 0, NULL, 0, 0, "A file that makes init fail."},
+};
+
+FILA_PLUGIN_DEFINE({
+    FILA_PLUGIN_HEAD,
+    .name = "unstable",
+    .version = "1.0",
+    .description = "Does to its process what the payload says.",
+    .options = OPTIONS,
+    .option_count = FILA_COUNT(OPTIONS),
+    .init = init,
+    .handle = handle,
+})
