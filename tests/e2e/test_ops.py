@@ -431,3 +431,23 @@ def hostile_clients(bench):
     print("%d connections: %d KiB more, all done after %.1f s" % (made, grown >> 10, time.monotonic() - started))
     expect_equal("/livez afterwards", port.text("/livez"), "ok\n")
     worker.stop()
+
+
+@test()
+def trace_of_a_message(bench):
+    """traceparent reaches the handler, and its trace id stands in every line about the message."""
+    bench.start_broker()
+    bench.create_queue("work")
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    command = bench.script("trace.sh", 'echo "$FILA_HEADER_TRACEPARENT" > seen; exit 65')
+    worker = served(bench, config(bench, command))
+    bench.cli("enqueue", "work", "-", "--header", "traceparent=00-%s-00f067aa0ba902b7-01" % trace, data="m")
+    dead = worker.wait_event("MESSAGE-DEAD")
+    expect_equal("trace id in the log", dead.get("trace_id"), trace)
+    expect_equal("what the handler saw", bench.read("seen"), b"00-%s-00f067aa0ba902b7-01\n" % trace.encode())
+    for broken in ("00-%s-00f067aa0ba902b7-01" % ("0" * 32), "00-%s-01" % trace, "nonsense"):
+        bench.cli("enqueue", "work", "-", "--header", "traceparent=" + broken, data="m")
+    bench.wait_stats("work", depth=0, in_flight=0)
+    worker.wait_event("MESSAGE-DEAD", count=4)
+    expect_equal("lines with a trace id", len([e for e in worker.events("MESSAGE-DEAD") if "trace_id" in e]), 1)
+    worker.stop()

@@ -10,6 +10,7 @@
 #include "publish.h"
 #include "queue_internal.h"
 #include "status/build_id.h"
+#include "trace.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -250,7 +251,8 @@ static void log_failure(struct fw_queue *q, const struct fw_item *item)
         fw_text("message_id", fila_message_id(item->message)), fw_int("attempt", job->attempt),
         fw_str("cause", fw_cause_name(job->verdict.cause)),
         fw_str("error", job->reason ? job->reason : ""),
-        fw_int("duration_ms", (job->verdict.ended - job->verdict.started) / FILA_MS));
+        fw_int("duration_ms", (job->verdict.ended - job->verdict.started) / FILA_MS),
+        fw_text("trace_id", fw_trace_id(item->message)));
 }
 
 void fw_queue_verdict(struct fw_queue *q, struct fw_item *item)

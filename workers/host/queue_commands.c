@@ -7,6 +7,7 @@
 #include "deadletter.h"
 #include "publish.h"
 #include "queue_internal.h"
+#include "trace.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -206,7 +207,7 @@ static void log_finish(struct fw_queue *q, const struct fw_item *item, const str
     if (!fw_log_enabled(fw_event_level(row->event))) {
         return;
     }
-    struct fw_field fields[8] = {
+    struct fw_field fields[9] = {
         fw_str("queue", q->config->queue),
         fw_str("handler", q->config->handler_plugin),
         fw_text("message_id", fila_message_id(item->message)),
@@ -221,6 +222,7 @@ static void log_finish(struct fw_queue *q, const struct fw_item *item, const str
         fields[count++] = fw_str("cause", fw_cause_name(c->cause));
         fields[count++] = fw_str("error", item->job.reason ? item->job.reason : "");
     }
+    fields[count++] = fw_text("trace_id", fw_trace_id(item->message));
     fw_log(row->event, fields, count, "%s", row->text);
 }
 

@@ -12,7 +12,7 @@
 enum {
     BACKLOG = 128,
     /* Kernel memory of one connection: what a slow reader can make wait (the kernel doubles it). */
-    SEND_BYTES = 64 * 1024,
+    SEND_BYTES = 128 * 1024,
     RECEIVE_BYTES = 16 * 1024
 };
 
