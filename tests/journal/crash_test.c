@@ -117,6 +117,13 @@ static void a_alone_to_its_end(struct fw_crash *crash)
     (void)begin(crash, "d", false);
 }
 
+static void a_in_company_to_its_end(struct fw_crash *crash)
+{
+    uint32_t run = begin(crash, "a", true);
+    fw_crash_company(crash, run);
+    fw_crash_end(crash, run);
+}
+
 static void a_with_others_to_its_end(struct fw_crash *crash)
 {
     fw_crash_end(crash, begin(crash, "a", false));
@@ -145,6 +152,14 @@ Test(crash, one_that_ran_alone_to_its_end_is_cleared)
     cr_assert_eq(crashes_of("a"), UINT32_MAX);
     cr_assert_eq(crashes_of("c"), 0);
     cr_assert_eq(crashes_of("d"), 0);
+}
+
+Test(crash, one_that_kept_the_others_waiting_too_long_is_cleared_too)
+{
+    (void)dies(three_run_one_ends);
+    (void)dies(a_in_company_to_its_end);
+    cr_assert_eq(crashes_of("a"), UINT32_MAX);
+    cr_assert_eq(crashes_of("c"), 0);
 }
 
 Test(crash, one_that_is_settled_is_acquitted)

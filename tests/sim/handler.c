@@ -105,6 +105,7 @@ void sim_run_start(struct sim_delivery *d, const struct fw_command *command)
     d->deadline = command->deadline;
     d->natural_end = w->now + (down ? 2 * FILA_MS : duration(w, worker));
     d->ignores_stop = sim_happens(w, w->config.ignores_stop);
+    d->suspect = command->alone;
     d->alone = command->alone;
     worker->alone += d->alone;
     if (m->first_start == 0) {

@@ -134,7 +134,7 @@ void sim_state_restore(struct sim_worker *worker)
 
 void sim_state_ran(struct sim_delivery *d)
 {
-    if (d->alone) {
+    if (d->suspect) {
         d->worker->state.crashes[d->message] = 0;
         d->worker->seen[d->message].suspect = false;
         d->worker->seen[d->message].crashes = 0;

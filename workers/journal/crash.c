@@ -390,7 +390,6 @@ void fw_crash_company(struct fw_crash *crash, uint32_t run)
 {
     if (run != 0) {
         atomic_store_explicit(&crash->slots[run - 1].state, RUNNING, memory_order_release);
-        crash->accused[run - 1] = 0;
     }
 }
 

@@ -10,7 +10,7 @@
  * Operation. At the opening, what the last process left running are the suspects: each may have
  * killed it. One that ran alone did: that counts as a crash. Whoever serves a queue asks for its
  * suspects, runs each with nothing beside it (`alone`), and dead-letters those with
- * FW_CRASHES_ENOUGH crashes. A suspect that ran alone to its end is none any more. What ran when
+ * FW_CRASHES_ENOUGH crashes. A suspect that came to its end is none any more. What ran when
  * the machine went down (another boot) is not suspected. A run whose names do not fit its slot, or
  * that finds no slot free, is not recorded: it cannot be found out.
  *
@@ -79,7 +79,7 @@ uint32_t fw_crash_begin(
     bool alone);
 /* Others run beside it from now on: if the process dies, that is no proof. */
 void fw_crash_company(struct fw_crash *crash, uint32_t run);
-/* The run is over; if it was alone to the end, it is no suspect any more. */
+/* The run is over. One that began alone came to its end: it is no suspect any more. */
 void fw_crash_end(struct fw_crash *crash, uint32_t run);
 /* Its dead letter is confirmed, or it is known to be done: no suspect any more. */
 void fw_crash_acquit(struct fw_crash *crash, fila_view served, fila_view queue, fila_view id);
