@@ -579,3 +579,32 @@ Test(core, answers_for_nobody_are_ignored)
     cr_assert_eq(stand_count(s, FW_COMMAND_FINISH), 0);
     stand_free(s);
 }
+
+/* A nack of unknown outcome may have ended the lease under which it runs now, and made a copy. */
+Test(core, an_ack_does_not_outlive_the_copy_of_a_late_nack)
+{
+    struct fw_delivery_config config = stand_config();
+    struct stand *s = stand_new(&config);
+    static char first, busy, second, third;
+    struct fw_command nack;
+    stand_read(s, &busy, "busy", 0);
+    stand_read(s, &first, "id", 0);
+    while (!stand_take_of(s, FW_COMMAND_NACK, &first, &nack)) {
+        stand_pass(s, FILA_S / 10);
+    }
+    stand_settled(s, &first, FW_SETTLED_UNKNOWN); /* for two VT it may still be done */
+    stand_verdict(s, &busy, FW_ACK, FILA_S);
+    stand_settled(s, &busy, FW_SETTLED_OK);
+    stand_pass(s, 59 * FILA_S);
+    stand_read(s, &second, "id", 1);
+    (void)stand_runs(s, &second, 1);
+    stand_pass(s, 5 * FILA_S); /* now it cannot be done any more; but it may have been */
+    stand_verdict(s, &second, FW_ACK, FILA_S);
+    stand_settled(s, &second, FW_SETTLED_OK);
+    stand_finished(s, &second, FW_ACKED);
+    stand_forget(s);
+    stand_read(s, &third, "id", 2);
+    cr_assert_eq(stand_count(s, FW_COMMAND_RUN), 0, "it runs again after it was done");
+    cr_assert(stand_take_of(s, FW_COMMAND_ACK, &third, NULL));
+    stand_free(s);
+}

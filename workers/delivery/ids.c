@@ -151,8 +151,8 @@ static enum fw_memory worth(const struct fw_id *id, int64_t now)
         id->not_before > now) {
         return FW_MEMORY_KEPT;
     }
-    return id->nacked_at != 0 || id->flush != 0 || id->nack_unsure > now ? FW_MEMORY_LIGHT
-                                                                         : FW_MEMORY_NONE;
+    return id->nacked_at != 0 || id->flush != 0 || id->nack_unsure != 0 ? FW_MEMORY_LIGHT
+                                                                        : FW_MEMORY_NONE;
 }
 
 static void erase(struct fw_ids *ids, struct fw_id *id)

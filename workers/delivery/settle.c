@@ -132,7 +132,7 @@ static void remember(struct fw_held *h, bool settled)
  * out, or after a nack of unknown outcome, or read late from another stream's pipe. */
 static bool copy_may_come(const struct fw_delivery *e, const struct fw_held *h)
 {
-    return !fw_certain(e, h) || e->now < h->id->nack_unsure || h->id->nacking != NULL ||
+    return !fw_certain(e, h) || h->window.early < h->id->nack_unsure || h->id->nacking != NULL ||
            (e->stream_count > 1 && h->attempt_count > 0);
 }
 
