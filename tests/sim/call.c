@@ -188,7 +188,11 @@ void sim_call(struct sim_delivery *d, const struct fw_command *command)
     bool faults = sim_faults(w);
     call->lose_answer = faults && (sim_happens(w, w->config.lose_answer) || publish_lost(w, call));
     sim_at(w, call->deadline, answered, call, 0, FW_SETTLED_UNKNOWN);
-    if ((faults && sim_happens(w, w->config.lose_request)) || sim_path_down(w)) {
+    if (sim_within(w, w->config.calls_denied)) {
+        sim_at(w, w->now + 2 * sim_delay(w), answered, call, 0, FW_SETTLED_DENIED);
+    } else if (sim_within(w, w->config.calls_down)) {
+        drop(call);
+    } else if ((faults && sim_happens(w, w->config.lose_request)) || sim_path_down(w)) {
         drop(call);
     } else if (faults && sim_happens(w, w->config.refuse)) {
         sim_at(w, w->now + 2 * sim_delay(w), answered, call, 0, FW_SETTLED_RETRY);

@@ -7,24 +7,12 @@
 #include <stdio.h>
 #include <string.h>
 
-struct judge {
-    bool fine;
-};
-
-struct scenario {
-    const char *name;
-    const char *what;
-    void (*make)(struct sim_config *config);
-    void (*judge)(struct judge *judge, const struct sim_config *c, const struct sim_figures *f);
-};
-
 static double seconds(int64_t time)
 {
     return (double)time / (double)FILA_S;
 }
 
-/* One figure and its bounds. */
-static void expect(struct judge *judge, const char *what, double value, double low, double high)
+void sim_expect(struct sim_judge *judge, const char *what, double value, double low, double high)
 {
     bool fine = value >= low && value <= high;
     printf("    %-44s %12.3f  (%g to %g)%s\n", what, value, low, high, fine ? "" : "  FAILED");
@@ -41,10 +29,13 @@ static double each(uint64_t count, uint64_t of)
     return of > 0 ? (double)count / (double)of : 0;
 }
 
-static void all_done(struct judge *judge, const struct sim_config *c, const struct sim_figures *f)
+static void all_done(
+    struct sim_judge *judge,
+    const struct sim_config *c,
+    const struct sim_figures *f)
 {
-    expect(judge, "messages through", f->gone, c->messages, c->messages);
-    expect(judge, "most runs of one id at once", f->most_concurrent, 0, 1);
+    sim_expect(judge, "messages through", f->gone, c->messages, c->messages);
+    sim_expect(judge, "most runs of one id at once", f->most_concurrent, 0, 1);
 }
 
 /* ---- An overleased queue ---- */
@@ -59,38 +50,39 @@ static void overleased(struct sim_config *c)
 }
 
 static void judge_overleased(
-    struct judge *judge,
+    struct sim_judge *judge,
     const struct sim_config *c,
     const struct sim_figures *f)
 {
     double ideal = seconds(c->limit) * 0.4;
-    expect(judge, "share of 0.4/s", (double)through(f) / ideal, 0.99, 1.001);
-    expect(judge, "nacks for each message done", each(f->nacks, through(f)), 0, 30);
-    expect(judge, "dead-lettered", (double)f->copies, 0, 0);
-    expect(judge, "flushes", (double)f->flushes, 1, 1000);
-    expect(judge, "age p99, s", seconds(f->age_p99), 0, 4000);
-    expect(judge, "OVERLEASED names, s", seconds(f->notice_values[FW_NOTICE_OVERLEASED]), 450, 650);
+    sim_expect(judge, "share of 0.4/s", (double)through(f) / ideal, 0.99, 1.001);
+    sim_expect(judge, "nacks for each message done", each(f->nacks, through(f)), 0, 30);
+    sim_expect(judge, "dead-lettered", (double)f->copies, 0, 0);
+    sim_expect(judge, "flushes", (double)f->flushes, 1, 1000);
+    sim_expect(judge, "age p99, s", seconds(f->age_p99), 0, 4000);
+    sim_expect(
+        judge, "OVERLEASED names, s", seconds(f->notice_values[FW_NOTICE_OVERLEASED]), 450, 650);
 }
 
 /* What OVERLEASED names ends it: the same again with that visibility timeout. */
 static void judge_named(
-    struct judge *judge,
+    struct sim_judge *judge,
     const struct sim_config *c,
     const struct sim_figures *f)
 {
     struct sim_config again = *c;
     struct sim_figures healed = {0};
     int64_t named = f->notice_values[FW_NOTICE_OVERLEASED];
-    expect(judge, "OVERLEASED", (double)f->notices[FW_NOTICE_OVERLEASED], 1, 1e6);
-    expect(judge, "it names, s", seconds(named), seconds(c->broker_vt) * 1.2, 1e6);
+    sim_expect(judge, "OVERLEASED", (double)f->notices[FW_NOTICE_OVERLEASED], 1, 1e6);
+    sim_expect(judge, "it names, s", seconds(named), seconds(c->broker_vt) * 1.2, 1e6);
     again.broker_vt = named;
     again.engine.visibility_timeout = named;
     again.engine.timeout = c->engine.timeout > 0 ? c->engine.timeout : c->broker_vt / 2;
     again.limit = c->limit + 4 * named;
     judge->fine = sim_run(&again, &healed) && judge->fine;
-    expect(judge, "OVERLEASED with that", (double)healed.notices[FW_NOTICE_OVERLEASED], 0, 0);
-    expect(judge, "nacks for each message done, before", each(f->nacks, through(f)), 0, 1000);
-    expect(judge, "and with that", each(healed.nacks, through(&healed)), 0, 2);
+    sim_expect(judge, "OVERLEASED with that", (double)healed.notices[FW_NOTICE_OVERLEASED], 0, 0);
+    sim_expect(judge, "nacks for each message done, before", each(f->nacks, through(f)), 0, 1000);
+    sim_expect(judge, "and with that", each(healed.nacks, through(&healed)), 0, 2);
 }
 
 static void short_vt(struct sim_config *c)
@@ -136,14 +128,15 @@ static void well_leased(struct sim_config *c)
 }
 
 static void judge_well_leased(
-    struct judge *judge,
+    struct sim_judge *judge,
     const struct sim_config *c,
     const struct sim_figures *f)
 {
-    expect(judge, "share of 0.4/s", (double)through(f) / (seconds(c->limit) * 0.4), 0.99, 1.001);
-    expect(judge, "nacks", (double)f->nacks, 0, 0);
-    expect(judge, "flushes", (double)f->flushes, 0, 0);
-    expect(judge, "age p99, s", seconds(f->age_p99), 0, 4000);
+    sim_expect(
+        judge, "share of 0.4/s", (double)through(f) / (seconds(c->limit) * 0.4), 0.99, 1.001);
+    sim_expect(judge, "nacks", (double)f->nacks, 0, 0);
+    sim_expect(judge, "flushes", (double)f->flushes, 0, 0);
+    sim_expect(judge, "age p99, s", seconds(f->age_p99), 0, 4000);
 }
 
 /* ---- Long handlers, half of them failing ---- */
@@ -158,14 +151,14 @@ static void half_failing(struct sim_config *c)
 }
 
 static void judge_half_failing(
-    struct judge *judge,
+    struct sim_judge *judge,
     const struct sim_config *c,
     const struct sim_figures *f)
 {
     all_done(judge, c, f); /* that none is dead-lettered before its tries is an invariant */
-    expect(judge, "tries of one message, at most", f->most_tries, 1, 5);
-    expect(judge, "runs", (double)f->runs, 12, 60);
-    expect(judge, "nacks for each message", each(f->nacks, c->messages), 0, 10);
+    sim_expect(judge, "tries of one message, at most", f->most_tries, 1, 5);
+    sim_expect(judge, "runs", (double)f->runs, 12, 60);
+    sim_expect(judge, "nacks for each message", each(f->nacks, c->messages), 0, 10);
 }
 
 /* ---- A quiet queue ---- */
@@ -204,14 +197,14 @@ static void quiet_1(struct sim_config *c)
 }
 
 static void judge_quiet(
-    struct judge *judge,
+    struct sim_judge *judge,
     const struct sim_config *c,
     const struct sim_figures *f)
 {
     all_done(judge, c, f);
-    expect(judge, "runs", (double)f->runs, c->messages, c->messages);
-    expect(judge, "nacks", (double)f->nacks, 0, 0);
-    expect(judge, "streams opened", (double)f->streams_opened, 80, 95);
+    sim_expect(judge, "runs", (double)f->runs, c->messages, c->messages);
+    sim_expect(judge, "nacks", (double)f->nacks, 0, 0);
+    sim_expect(judge, "streams opened", (double)f->streams_opened, 80, 95);
 }
 
 /* ---- A busy queue ---- */
@@ -225,14 +218,17 @@ static void busy(struct sim_config *c)
     c->check_each = 64;
 }
 
-static void judge_busy(struct judge *judge, const struct sim_config *c, const struct sim_figures *f)
+static void judge_busy(
+    struct sim_judge *judge,
+    const struct sim_config *c,
+    const struct sim_figures *f)
 {
     all_done(judge, c, f);
     double rate = (double)c->messages / seconds(f->took);
-    expect(judge, "messages a second", rate, 6000, 10000);
-    expect(judge, "share of what the slots could do", rate / 8000, 0.75, 1.3);
-    expect(judge, "most leases", f->most_leased, 1, 450);
-    expect(judge, "nacks", (double)f->nacks, 0, 0);
+    sim_expect(judge, "messages a second", rate, 6000, 10000);
+    sim_expect(judge, "share of what the slots could do", rate / 8000, 0.75, 1.3);
+    sim_expect(judge, "most leases", f->most_leased, 1, 450);
+    sim_expect(judge, "nacks", (double)f->nacks, 0, 0);
 }
 
 /* ---- Several workers ---- */
@@ -260,15 +256,16 @@ static void twenty(struct sim_config *c)
 }
 
 static void judge_several(
-    struct judge *judge,
+    struct sim_judge *judge,
     const struct sim_config *c,
     const struct sim_figures *f)
 {
     all_done(judge, c, f);
-    expect(judge, "took, s", seconds(f->took), 0, 1200);
-    expect(judge, "run again after a success", (double)f->runs_after_success, 0, 2 * c->workers);
-    expect(judge, "stray nacks", (double)f->stray_nacks, 0, 0);
-    expect(judge, "nacks for each message", each(f->nacks, c->messages), 0, 30);
+    sim_expect(judge, "took, s", seconds(f->took), 0, 1200);
+    sim_expect(
+        judge, "run again after a success", (double)f->runs_after_success, 0, 2 * c->workers);
+    sim_expect(judge, "stray nacks", (double)f->stray_nacks, 0, 0);
+    sim_expect(judge, "nacks for each message", each(f->nacks, c->messages), 0, 30);
 }
 
 /* ---- Answers lost and slow ---- */
@@ -286,14 +283,14 @@ static void lossy(struct sim_config *c)
 }
 
 static void judge_lossy(
-    struct judge *judge,
+    struct sim_judge *judge,
     const struct sim_config *c,
     const struct sim_figures *f)
 {
     all_done(judge, c, f);
-    expect(judge, "took, s", seconds(f->took), 100, 140);
-    expect(judge, "VT-SHORT", (double)f->notices[FW_NOTICE_VT_SHORT], 0, 0);
-    expect(judge, "run again after a success", (double)f->runs_after_success, 0, 0);
+    sim_expect(judge, "took, s", seconds(f->took), 100, 140);
+    sim_expect(judge, "VT-SHORT", (double)f->notices[FW_NOTICE_VT_SHORT], 0, 0);
+    sim_expect(judge, "run again after a success", (double)f->runs_after_success, 0, 0);
 }
 
 /* ---- A wrong visibility timeout ---- */
@@ -310,16 +307,16 @@ static void wrong_vt(struct sim_config *c)
 }
 
 static void judge_wrong_vt(
-    struct judge *judge,
+    struct sim_judge *judge,
     const struct sim_config *c,
     const struct sim_figures *f)
 {
     (void)c;
-    expect(judge, "messages through", f->gone, c->messages, c->messages);
-    expect(judge, "VT-SHORT", (double)f->notices[FW_NOTICE_VT_SHORT], 1, 20);
-    expect(judge, "VT seen, s", seconds(f->notice_values[FW_NOTICE_VT_SHORT]), 3.75, 15);
-    expect(judge, "acks that were gone, share of runs", each(f->acked_gone, f->runs), 0, 0.02);
-    expect(judge, "run again after a success", each(f->runs_after_success, f->runs), 0, 0.02);
+    sim_expect(judge, "messages through", f->gone, c->messages, c->messages);
+    sim_expect(judge, "VT-SHORT", (double)f->notices[FW_NOTICE_VT_SHORT], 1, 20);
+    sim_expect(judge, "VT seen, s", seconds(f->notice_values[FW_NOTICE_VT_SHORT]), 3.75, 15);
+    sim_expect(judge, "acks that were gone, share of runs", each(f->acked_gone, f->runs), 0, 0.02);
+    sim_expect(judge, "run again after a success", each(f->runs_after_success, f->runs), 0, 0.02);
 }
 
 /* ---- A dependency that is down ---- */
@@ -338,14 +335,17 @@ static void down_probe(struct sim_config *c)
     c->engine.has_probe = true;
 }
 
-static void judge_down(struct judge *judge, const struct sim_config *c, const struct sim_figures *f)
+static void judge_down(
+    struct sim_judge *judge,
+    const struct sim_config *c,
+    const struct sim_figures *f)
 {
     all_done(judge, c, f);
-    expect(judge, "took, s", seconds(f->took), 310, 700);
-    expect(judge, "tries, at most", f->most_tries, 0, 0);
-    expect(judge, "BREAKER-OPEN", (double)f->notices[FW_NOTICE_BREAKER_OPEN], 1, 2);
-    expect(judge, "runs while it was down", (double)(f->runs - c->messages), 10, 60);
-    expect(judge, "nacks for each message", each(f->nacks, c->messages), 0, 3);
+    sim_expect(judge, "took, s", seconds(f->took), 310, 700);
+    sim_expect(judge, "tries, at most", f->most_tries, 0, 0);
+    sim_expect(judge, "BREAKER-OPEN", (double)f->notices[FW_NOTICE_BREAKER_OPEN], 1, 2);
+    sim_expect(judge, "runs while it was down", (double)(f->runs - c->messages), 10, 60);
+    sim_expect(judge, "nacks for each message", each(f->nacks, c->messages), 0, 3);
 }
 
 /* ---- A window too small for the path ---- */
@@ -360,12 +360,16 @@ static void far_and_large(struct sim_config *c)
     c->engine.concurrency = 4;
 }
 
-static void judge_far(struct judge *judge, const struct sim_config *c, const struct sim_figures *f)
+static void judge_far(
+    struct sim_judge *judge,
+    const struct sim_config *c,
+    const struct sim_figures *f)
 {
     all_done(judge, c, f);
-    expect(judge, "took, s", seconds(f->took), 5, 200);
-    expect(judge, "PIPE-SLOW", (double)f->notices[FW_NOTICE_PIPE_SLOW], 1, 8);
-    expect(judge, "window, KiB", (double)f->notice_values[FW_NOTICE_PIPE_SLOW] / 1024, 32, 4096);
+    sim_expect(judge, "took, s", seconds(f->took), 5, 200);
+    sim_expect(judge, "PIPE-SLOW", (double)f->notices[FW_NOTICE_PIPE_SLOW], 1, 8);
+    sim_expect(
+        judge, "window, KiB", (double)f->notice_values[FW_NOTICE_PIPE_SLOW] / 1024, 32, 4096);
 }
 
 /* ---- A dead-letter queue that refuses ---- */
@@ -381,17 +385,17 @@ static void refusing(struct sim_config *c)
 }
 
 static void judge_refusing(
-    struct judge *judge,
+    struct sim_judge *judge,
     const struct sim_config *c,
     const struct sim_figures *f)
 {
     all_done(judge, c, f); /* nothing lost is an invariant */
-    expect(judge, "took, s", seconds(f->took), 300, 500);
-    expect(judge, "tries, at most", f->most_tries, 3, 3);
-    expect(
+    sim_expect(judge, "took, s", seconds(f->took), 300, 500);
+    sim_expect(judge, "tries, at most", f->most_tries, 3, 3);
+    sim_expect(
         judge, "copies for each dead letter", each(f->copies, f->outcomes[FW_DEAD_LETTERED]), 1, 1);
-    expect(judge, "DLQ-REFUSED", (double)f->notices[FW_NOTICE_DLQ_REFUSED], 20, 1000);
-    expect(judge, "nacks for each dead letter", each(f->nacks, f->copies), 0, 20);
+    sim_expect(judge, "DLQ-REFUSED", (double)f->notices[FW_NOTICE_DLQ_REFUSED], 20, 1000);
+    sim_expect(judge, "nacks for each dead letter", each(f->nacks, f->copies), 0, 20);
 }
 
 /* ---- Links that break ---- */
@@ -407,14 +411,15 @@ static void breaking(struct sim_config *c)
 }
 
 static void judge_breaking(
-    struct judge *judge,
+    struct sim_judge *judge,
     const struct sim_config *c,
     const struct sim_figures *f)
 {
     all_done(judge, c, f);
-    expect(judge, "took, s", seconds(f->took), 200, 330);
-    expect(judge, "leases run out, for each stream", each(f->expiries, f->streams_opened), 0, 60);
-    expect(judge, "nacks for each message", each(f->nacks, c->messages), 0, 0.5);
+    sim_expect(judge, "took, s", seconds(f->took), 200, 330);
+    sim_expect(
+        judge, "leases run out, for each stream", each(f->expiries, f->streams_opened), 0, 60);
+    sim_expect(judge, "nacks for each message", each(f->nacks, c->messages), 0, 0.5);
 }
 
 static void outage(struct sim_config *c)
@@ -426,18 +431,18 @@ static void outage(struct sim_config *c)
 }
 
 static void judge_outage(
-    struct judge *judge,
+    struct sim_judge *judge,
     const struct sim_config *c,
     const struct sim_figures *f)
 {
     all_done(judge, c, f);
-    expect(judge, "took, s", seconds(f->took), 59, 90);
-    expect(judge, "leases run out", (double)f->expiries, 0, 300);
-    expect(judge, "nacks for each message", each(f->nacks, c->messages), 0, 0.2);
-    expect(judge, "streams opened", (double)f->streams_opened, 2, 3);
+    sim_expect(judge, "took, s", seconds(f->took), 59, 90);
+    sim_expect(judge, "leases run out", (double)f->expiries, 0, 300);
+    sim_expect(judge, "nacks for each message", each(f->nacks, c->messages), 0, 0.2);
+    sim_expect(judge, "streams opened", (double)f->streams_opened, 2, 3);
 }
 
-static const struct scenario scenarios[] = {
+static const struct sim_scenario scenarios[] = {
     {"overleased", "handler 5 s, concurrency 2, VT 30 s, 10,000 waiting, 1 KiB: 4,000 s of it",
      overleased, judge_overleased},
     {"well-leased", "the same with VT 530 s", well_leased, judge_well_leased},
@@ -467,11 +472,11 @@ static const struct scenario scenarios[] = {
     {"outage", "a path outage of 8 s", outage, judge_outage},
 };
 
-static bool play(const struct scenario *scenario, bool trace)
+static bool play(const struct sim_scenario *scenario, bool trace)
 {
     struct sim_config config = sim_defaults();
     struct sim_figures figures = {0};
-    struct judge judge = {.fine = true};
+    struct sim_judge judge = {.fine = true};
     config.name = scenario->name;
     scenario->make(&config);
     config.trace = trace;
@@ -491,6 +496,12 @@ bool sim_scenarios(const char *only, bool trace)
         if (only == NULL || strcmp(only, scenarios[i].name) == 0) {
             found = true;
             fine = play(&scenarios[i], trace) && fine;
+        }
+    }
+    for (const struct sim_scenario *pitfall = sim_pitfalls; pitfall->name != NULL; pitfall++) {
+        if (only == NULL || strcmp(only, pitfall->name) == 0) {
+            found = true;
+            fine = play(pitfall, trace) && fine;
         }
     }
     if (!found) {

@@ -11,7 +11,7 @@
  *
  * Operation. sim_run takes a configuration and returns figures; on the first violation it prints
  * the seed, what is wrong, and the last events. random.c makes a configuration of a seed;
- * scenarios.c has those of the specification's table.
+ * scenarios.c has those of the specification's table, pitfalls.c those of the contract's chapter I.
  */
 #ifndef TESTS_SIM_SIM_H
 #define TESTS_SIM_SIM_H
@@ -88,10 +88,12 @@ struct sim_config {
     int64_t cut_each; /* mean time between cuts of a stream; 0 = none */
     bool cut_exactly; /* that time exactly */
     struct sim_span path_down;
-    int64_t kill_once;    /* the last worker, at that time; it comes back after 5 s */
-    int64_t kill_each;    /* mean time between kills of a worker */
-    bool state;           /* workers have a state_dir: journal and crash record */
-    int64_t journal_lag;  /* what a kill takes of the journal, up to */
+    struct sim_span calls_down;   /* streams deliver, calls hang (a server in SIGTERM) */
+    struct sim_span calls_denied; /* the API key was revoked */
+    int64_t kill_once;            /* the last worker, at that time; it comes back after 5 s */
+    int64_t kill_each;            /* mean time between kills of a worker */
+    bool state;                   /* workers have a state_dir: journal and crash record */
+    int64_t journal_lag;          /* what a kill takes of the journal, up to */
     uint32_t max_running; /* the workers are one process: so many runs over all; 0 = they are not */
     int64_t broker_restart_each; /* mean time between restarts of the broker; streams break, calls
                                     under way are lost */
@@ -153,5 +155,23 @@ struct sim_config sim_defaults(void);
 struct sim_config sim_random(uint64_t seed);
 /* Runs the scenario table, or the one row; false if any fails. */
 bool sim_scenarios(const char *only, bool trace);
+
+/* ---- Scenarios ---- */
+
+struct sim_judge {
+    bool fine;
+};
+
+struct sim_scenario {
+    const char *name;
+    const char *what;
+    void (*make)(struct sim_config *config);
+    void (*judge)(struct sim_judge *judge, const struct sim_config *c, const struct sim_figures *f);
+};
+
+extern const struct sim_scenario sim_pitfalls[]; /* up to one without a name */
+
+/* Prints one figure and its bounds. */
+void sim_expect(struct sim_judge *judge, const char *what, double value, double low, double high);
 
 #endif

@@ -102,7 +102,7 @@ struct sim_delivery {
     bool finished;
     bool nack_unknown; /* its nack was done, or may have been */
     bool asked;        /* a settlement or a publish is under way */
-    bool suspect; /* it began alone */
+    bool suspect;      /* it began alone */
     bool alone;
 };
 
