@@ -7,6 +7,9 @@
 
 #include <criterion/criterion.h>
 
+#include <stdio.h>
+#include <string.h>
+
 #define VT     (30 * FILA_S)
 #define MARGIN (1500 * FILA_MS)
 #define SLACK  (1 * FILA_S)
@@ -606,5 +609,39 @@ Test(core, an_ack_does_not_outlive_the_copy_of_a_late_nack)
     stand_read(s, &third, "id", 2);
     cr_assert_eq(stand_count(s, FW_COMMAND_RUN), 0, "it runs again after it was done");
     cr_assert(stand_take_of(s, FW_COMMAND_ACK, &third, NULL));
+    stand_free(s);
+}
+
+/* Leases that leave less than what a message is said to need, always: then some are tried with
+ * less. */
+Test(core, when_nothing_ever_fits_less_is_taken_for_need)
+{
+    struct fw_delivery_config config = stand_config();
+    struct stand *s = stand_new(&config);
+    static char users[64];
+    int64_t start = s->now;
+    int64_t ran_at = 0;
+    for (int i = 0; i < 64 && ran_at == 0; i++) {
+        char id[16];
+        struct fw_command nack;
+        (void)snprintf(id, sizeof(id), "id-%d", i);
+        struct fw_arrival arrival = {
+            .user = &users[i],
+            .queue = "q",
+            .queue_len = 1,
+            .id = id,
+            .id_len = strlen(id),
+            .lease_end = s->now + 10 * FILA_S, /* of 15 s needed */
+        };
+        stand_read_full(s, 0, &arrival);
+        stand_pass(s, 9 * FILA_S);
+        ran_at = stand_count(s, FW_COMMAND_RUN) > 0 ? s->now : 0;
+        if (stand_take(s, FW_COMMAND_NACK, &nack)) {
+            stand_settled(s, nack.user, FW_SETTLED_OK);
+        }
+    }
+    cr_assert_neq(ran_at, 0, "nothing ever ran");
+    cr_assert_geq(ran_at - start, 30 * FILA_S); /* not before a VT of it */
+    cr_assert_leq(ran_at - start, 60 * FILA_S);
     stand_free(s);
 }

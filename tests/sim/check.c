@@ -21,11 +21,12 @@ static bool was_hit(const struct sim_delivery *d)
     return m->strays || (m->stray_process != 0 && m->stray_process != d->worker->process);
 }
 
-/* Runs in the process that the worker belongs to. */
+/* Runs in the process that the worker belongs to; those that a drain's deadline gave up do not
+ * count. */
 static uint32_t process_running(const struct sim_worker *worker)
 {
     const struct world *w = worker->world;
-    uint32_t running = worker->running;
+    uint32_t running = worker->running - worker->given_up;
     for (uint32_t i = 0; w->shared != NULL && i < w->config.workers; i++) {
         running += &w->workers[i] != worker && w->workers[i].engine != NULL ? w->workers[i].running
                                                                             : 0;
@@ -38,7 +39,8 @@ static void check_run(struct sim_delivery *d, const struct fw_command *command)
     struct sim_worker *worker = d->worker;
     struct world *w = worker->world;
     struct sim_seen *seen = &worker->seen[d->message];
-    if ((seen->succeeded || seen->published) && was_hit(d)) { /* a copy nobody could foresee */
+    if ((seen->succeeded || seen->published || seen->rejected) &&
+        was_hit(d)) { /* a copy nobody could foresee */
         seen->succeeded = seen->published = seen->rejected = false;
         seen->tries = 0;
     }

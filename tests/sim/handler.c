@@ -45,6 +45,7 @@ static void run_over(struct sim_delivery *d)
     struct sim_message *m = &w->messages[d->message];
     d->run = 0;
     d->worker->running--;
+    d->worker->given_up -= d->finished;
     d->worker->lane_running[m->lane]--;
     d->worker->seen[d->message].running = false;
     m->running--;

@@ -90,6 +90,11 @@ static void finish(struct sim_delivery *d, const struct fw_command *command)
         d->worker->state.crashes[d->message] = 0; /* done, or dead: it crashes nobody any more */
     }
     d->finished = true;
+    if (d->run != 0) {
+        d->worker->given_up++;
+        d->worker->alone -= d->alone;
+        d->alone = false;
+    }
     w->figures.outcomes[command->outcome]++;
     sim_delivery_release(d);
 }
@@ -334,6 +339,7 @@ static void end(struct sim_worker *worker, bool killed)
     fw_delivery_free(worker->engine);
     worker->engine = NULL;
     worker->alone = 0;
+    worker->given_up = 0;
     worker->life++;
     plan_wakes(worker);
 }

@@ -156,7 +156,8 @@ struct sim_worker {
     struct sim_delivery *deliveries;
     struct sim_state state;
     uint32_t running;
-    uint32_t alone; /* of those, as crash suspects */
+    uint32_t alone;    /* of those, as crash suspects */
+    uint32_t given_up; /* of those, by a drain */
     uint32_t lane_running[256];
     uint32_t under_way;
     int64_t wake_at; /* of the event scheduled for it, whose number is: */

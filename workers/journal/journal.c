@@ -182,7 +182,8 @@ static void apply(struct fw_journal *journal, const struct buffer *buffer, uint6
     size_t used;
     size_t at = 0;
     *lost += buffer->lost;
-    while (fw_record_get(buffer->data + at, buffer->size - at, &entry, &used) == FW_RECORD_GOOD) {
+    while (at < buffer->size &&
+           fw_record_get(buffer->data + at, buffer->size - at, &entry, &used) == FW_RECORD_GOOD) {
         *lost += !fw_journal_table_put(journal->table.rows, &entry);
         at += used;
     }
