@@ -28,8 +28,10 @@ static uint32_t process_running(const struct sim_worker *worker)
     const struct world *w = worker->world;
     uint32_t running = worker->running - worker->given_up;
     for (uint32_t i = 0; w->shared != NULL && i < w->config.workers; i++) {
-        running += &w->workers[i] != worker && w->workers[i].engine != NULL ? w->workers[i].running
-                                                                            : 0;
+        const struct sim_worker *other = &w->workers[i];
+        if (other != worker && other->engine != NULL) {
+            running += other->running - other->given_up;
+        }
     }
     return running;
 }
