@@ -645,3 +645,64 @@ Test(core, when_nothing_ever_fits_less_is_taken_for_need)
     cr_assert_leq(ran_at - start, 60 * FILA_S);
     stand_free(s);
 }
+
+/* The margin is twice what the slowest answers take, within a quarter of VT. */
+Test(core, slow_answers_widen_the_margin)
+{
+    static const struct {
+        int64_t took;
+        int64_t margin;
+    } rows[] = {
+        {FILA_MS, 3 * FILA_S / 2},
+        {2 * FILA_S, 4 * FILA_S},
+        {20 * FILA_S, 15 * FILA_S / 2},
+    };
+
+    for (size_t row = 0; row < sizeof(rows) / sizeof(rows[0]); row++) {
+        struct fw_delivery_config config = stand_config();
+        struct stand *s = stand_new(&config);
+        static char done, busy, behind;
+        for (int i = 0; i < 20; i++) {
+            stand_read(s, &done, "done", (uint32_t)i);
+            stand_verdict(s, &done, FW_ACK, FILA_MS);
+            fw_delivery_settled(s->engine, s->now, &done, FW_SETTLED_OK, rows[row].took);
+            stand_collect(s);
+        }
+        stand_read(s, &busy, "busy", 0);
+        stand_pass(s, FILA_S);
+        struct fw_arrival arrival = {
+            .user = &behind,
+            .queue = "q",
+            .queue_len = 1,
+            .id = "behind",
+            .id_len = 6,
+            .lease_end = s->now + 30 * FILA_S,
+        };
+        int64_t due = s->now + 30 * FILA_S - rows[row].margin;
+        stand_read_full(s, 0, &arrival);
+        stand_until(s, due - 100 * FILA_MS); /* quantiles are kept to some percent */
+        cr_assert_eq(stand_count(s, FW_COMMAND_NACK), 0, "row %zu: too soon", row);
+        stand_until(s, due + 100 * FILA_MS);
+        cr_assert_eq(stand_count(s, FW_COMMAND_NACK), 1, "row %zu: not yet", row);
+        stand_free(s);
+    }
+}
+
+/* The answer to the first nack never comes: while it may still be on its way, no second one. */
+Test(core, no_nack_while_the_first_is_unanswered)
+{
+    struct fw_delivery_config config = stand_config();
+    config.retry_first = 26 * FILA_S;
+    struct stand *s = stand_new(&config);
+    stand_read(s, &m[0], "a", 0);
+    stand_verdict(s, &m[0], FW_RETRY, FILA_MS);
+    stand_pass(s, 26 * FILA_S);
+    cr_assert(stand_take_of(s, FW_COMMAND_NACK, &m[0], NULL));
+    stand_read(s, &m[1], "a", 1);
+    stand_runs(s, &m[1], 2);
+    stand_verdict(s, &m[1], FW_RETRY, FILA_MS);
+    stand_pass(s, VT);
+    cr_assert_eq(stand_count(s, FW_COMMAND_NACK), 0);
+    stand_finished(s, &m[1], FW_LEASE_LOST);
+    stand_free(s);
+}

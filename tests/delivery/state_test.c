@@ -104,6 +104,21 @@ Test(journal, a_dead_letter_is_told_before_and_after_its_copy)
     stand_free(s);
 }
 
+Test(journal, a_run_that_a_drain_cut_is_no_try)
+{
+    struct stand *s = new_stand();
+    stand_read(s, &a, "a", 0);
+    (void)stand_runs(s, &a, 1);
+    fw_delivery_drain(s->engine, s->now, s->now + 2 * FILA_S);
+    stand_collect(s);
+    cr_assert(stand_take_of(s, FW_COMMAND_CANCEL, &a, NULL));
+    stand_forget(s);
+    stand_verdict(s, &a, FW_RETRY, FILA_MS);
+    cr_assert_eq(stand_count(s, FW_COMMAND_RECORD), 0);
+    cr_assert(stand_take_of(s, FW_COMMAND_NACK, &a, NULL));
+    stand_free(s);
+}
+
 Test(journal, without_one_nothing_is_told)
 {
     struct fw_delivery_config config = stand_config();

@@ -339,6 +339,26 @@ Test(unsure, is_left_with_skip)
     stand_free(s);
 }
 
+/* At once, even if it would have to wait for its backoff. */
+Test(unsure, is_left_with_skip_though_it_would_wait)
+{
+    struct fw_delivery_config config = stand_config();
+    config.unsure_lease = FW_UNSURE_SKIP;
+    struct stand *s = stale(&config);
+    struct fw_restored tried = {
+        .queue = "q",
+        .queue_len = 1,
+        .id = "id-0",
+        .id_len = 4,
+        .tries = 1,
+        .not_before = s->now + 5 * FILA_S,
+    };
+    fw_delivery_restore(s->engine, s->now, &tried);
+    make_unsure(s, 0);
+    stand_finished(s, &m[0], FW_LEFT);
+    stand_free(s);
+}
+
 /* Rule 1: a run that its lease cut, not its own timeout, is no try; stopped in time it is nacked.
  */
 Test(cut, is_no_try)
