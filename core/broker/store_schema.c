@@ -49,25 +49,26 @@ static uint32_t big_endian(const uint8_t *at, int bytes)
     return value;
 }
 
-static off_t wal_size(const char *path)
+/* The size of what lies beside the file under its name with that ending; 0 without it. */
+static off_t size_beside(const char *path, const char *ending)
 {
-    char *wal = NULL;
+    char *name = NULL;
     struct stat about;
     off_t size = 0;
-    if (asprintf(&wal, "%s-wal", path) > 0) {
-        size = stat(wal, &about) == 0 ? about.st_size : 0;
-        free(wal);
+    if (asprintf(&name, "%s%s", path, ending) > 0) {
+        size = stat(name, &about) == 0 ? about.st_size : 0;
+        free(name);
     }
     return size;
 }
 
-/* Whether the header is SQLite's, and the file as long as it says; the latter only without a log,
- * which may have what is missing. */
+/* Whether the header is SQLite's, and the file as long as it says; the latter only where it is
+ * `alone`, without a log, which may have what is missing. */
 static fila_status look_at_header(
     const char *path,
     const uint8_t header[HEADER_SIZE],
     off_t size,
-    off_t wal,
+    bool alone,
     fila_error *reterr)
 {
     uint32_t page = big_endian(header + 16, 2);
@@ -79,7 +80,7 @@ static fila_status look_at_header(
     }
     page = page == 1 ? 65536 : page;
     wanted = (off_t)page * big_endian(header + 28, 4);
-    if (wal == 0 && size < wanted) {
+    if (alone && size < wanted) {
         return fila_fail(
             reterr, FILA_BROKER_UNAVAILABLE,
             "%s is cut off: %lld bytes of %lld are there; it was left alone. Restore a copy of it, or "
@@ -93,7 +94,7 @@ static fila_status look_inside(
     const char *path,
     int file,
     off_t size,
-    off_t wal,
+    bool alone,
     fila_error *reterr)
 {
     uint8_t header[HEADER_SIZE] = {0};
@@ -102,13 +103,14 @@ static fila_status look_inside(
         return fila_fail(
             reterr, FILA_BROKER_UNAVAILABLE, "%s: cannot read: %s", path, strerrordesc_np(errno));
     }
-    return look_at_header(path, header, size, wal, reterr);
+    return look_at_header(path, header, size, alone, reterr);
 }
 
 fila_status fb_schema_look(const char *path, fila_error *reterr)
 {
     struct stat about = {.st_size = 0};
-    off_t wal = wal_size(path);
+    off_t wal = size_beside(path, "-wal");
+    off_t journal = size_beside(path, "-journal"); /* of a file that was being made */
     int file = open(path, O_RDONLY | O_CLOEXEC);
     bool there = file >= 0 && fstat(file, &about) == 0;
     fila_status status = FILA_OK;
@@ -127,7 +129,7 @@ fila_status fb_schema_look(const char *path, fila_error *reterr)
             "the log away to start anew",
             path, there ? "empty" : "missing", path);
     } else if (about.st_size > 0) {
-        status = look_inside(path, file, about.st_size, wal, reterr);
+        status = look_inside(path, file, about.st_size, wal == 0 && journal == 0, reterr);
     }
     if (file >= 0) {
         (void)close(file);

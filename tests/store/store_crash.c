@@ -575,59 +575,89 @@ static void remove_files(const char *path)
     (void)unlink(name);
 }
 
+/* A new file, and nothing known. */
+static void begin_anew(struct job *job)
+{
+    remove_files(job->path);
+    memset(accounts, 0, MESSAGES * sizeof *accounts);
+    account_count = 0;
+    memset(setting, 0xff, sizeof setting);
+    memset(setting_sent, 0xff, sizeof setting_sent);
+    memset(side, 0, sizeof side);
+    memset(side_unsure, 0, sizeof side_unsure);
+}
+
+/* Runs a child to its nth operation, and looks at what it left; false if it came to its end. */
+static bool kill_at(struct job *job, enum faulty_kind kind, uint64_t nth)
+{
+    int status;
+    job->kind = kind;
+    job->nth = nth;
+    job->first = account_count;
+    job->seed++;
+    job->has_queue = side[SIDE_QUEUE];
+    memcpy(job->sides, side, sizeof job->sides);
+    status = run_child(job);
+    must(status == 0 || status == FAULTY_STATUS, "the child's exit status");
+    check_file(job->path, job->sync);
+    return status == FAULTY_STATUS;
+}
+
+static uint32_t read_arguments(int argc, char **argv, struct job *job)
+{
+    uint32_t kills = 36;
+    for (int i = 1; i + 1 < argc; i += 2) {
+        if (strcmp(argv[i], "--kills") == 0) {
+            kills = (uint32_t)strtoul(argv[i + 1], NULL, 10);
+        } else if (strcmp(argv[i], "--seed") == 0) {
+            job->seed = strtoull(argv[i + 1], NULL, 10);
+        } else if (strcmp(argv[i], "--file") == 0) {
+            job->path = argv[i + 1];
+        } else if (strcmp(argv[i], "--sync") == 0) {
+            job->sync = strcmp(argv[i + 1], "normal") == 0 ? FILA_SYNC_NORMAL : FILA_SYNC_FULL;
+        }
+    }
+    return kills;
+}
+
 int main(int argc, char **argv)
 {
     static const enum faulty_kind KINDS[] = {FAULTY_EXIT, FAULTY_EXIT_HALF, FAULTY_EXIT_AFTER};
 
     static char made[64] = "/tmp/store_crash_XXXXXX";
     struct job job = {.path = NULL, .sync = FILA_SYNC_FULL, .seed = 1};
-    uint32_t kills = 36;
+    uint32_t kills = read_arguments(argc, argv, &job);
     uint32_t killed = 0;
     uint32_t ended = 0;
     uint64_t nth = 1;
-    for (int i = 1; i + 1 < argc; i += 2) {
-        if (strcmp(argv[i], "--kills") == 0) {
-            kills = (uint32_t)strtoul(argv[i + 1], NULL, 10);
-        } else if (strcmp(argv[i], "--seed") == 0) {
-            job.seed = strtoull(argv[i + 1], NULL, 10);
-        } else if (strcmp(argv[i], "--file") == 0) {
-            job.path = argv[i + 1];
-        } else if (strcmp(argv[i], "--sync") == 0) {
-            job.sync = strcmp(argv[i + 1], "normal") == 0 ? FILA_SYNC_NORMAL : FILA_SYNC_FULL;
-        }
-    }
     if (!job.path) {
         int fd = mkstemp(made);
         must(fd >= 0, "a file");
         (void)close(fd);
         job.path = made;
     }
-    remove_files(job.path);
     accounts = calloc(MESSAGES, sizeof *accounts);
     must(accounts != NULL, "memory");
-    memset(setting, 0xff, sizeof setting);
-    memset(setting_sent, 0xff, sizeof setting_sent);
+    for (uint32_t i = 0; i < 24 * 3; i++) { /* while a file is made: each operation, in each way */
+        begin_anew(&job);
+        must(kill_at(&job, KINDS[i % 3], 1 + i / 3), "a child that is killed early");
+        check_file(job.path, job.sync); /* the first look has changed nothing for the worse */
+    }
+    begin_anew(&job);
+    /* Then one file for all: the first operations one by one, while it is opened and read; then in
+     * steps that the number of kills decides, to the end of a run, where the log is moved into the
+     * file. */
     while (killed < kills && account_count + RUN_CALLS < MESSAGES) {
-        int status;
-        job.kind = KINDS[killed % 3];
-        job.nth = nth;
-        job.first = account_count;
-        job.seed++;
-        job.has_queue = side[SIDE_QUEUE];
-        memcpy(job.sides, side, sizeof job.sides);
-        status = run_child(&job);
-        must(status == 0 || status == FAULTY_STATUS, "the child's exit status");
-        killed += status == FAULTY_STATUS;
-        ended += status == 0;
-        /* Every one of the first, while files are made and read; then in steps that the number of
-         * kills decides, to the end of a run, where the log is moved into the file. */
-        nth = status == 0 ? 1 : nth + 1 + (nth > 24 ? 2200 / kills : 0);
-        check_file(job.path, job.sync);
+        bool was_killed = kill_at(&job, KINDS[killed % 3], nth);
+        killed += was_killed;
+        ended += !was_killed;
+        nth = was_killed ? nth + 1 + (nth > 24 ? 2200 / kills : 0) : 1;
     }
     remove_files(job.path);
     printf(
-        "%u kills, %u runs to the end, %u messages, %llu events: nothing lost\n", killed, ended,
-        account_count, (unsigned long long)events_read);
+        "72 kills while a file is made, %u after, %u runs to the end, %u messages, %llu events: "
+        "nothing lost\n",
+        killed, ended, account_count, (unsigned long long)events_read);
     free(accounts);
     return 0;
 }
