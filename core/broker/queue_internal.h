@@ -304,21 +304,21 @@ void fq_consumer_push(struct fq_queue *queue, struct fq_message *message);
 
 /* ---- queue_journal.c: after what they name was done; nothing without a journal ---- */
 
-void fq_note_put_(struct fq_engine *engine, struct fq_message *message);
-void fq_note_state_(struct fq_engine *engine, struct fq_message *message);
-void fq_note_move_(struct fq_engine *engine, struct fq_message *message);
-void fq_note_settled_(struct fq_engine *engine, struct fq_message *message);
-void fq_note_queue_(
+void fq_journal_put(struct fq_engine *engine, struct fq_message *message);
+void fq_journal_state(struct fq_engine *engine, struct fq_message *message);
+void fq_journal_move(struct fq_engine *engine, struct fq_message *message);
+void fq_journal_settled(struct fq_engine *engine, struct fq_message *message);
+void fq_journal_queue(
     struct fq_engine *engine,
     const struct fq_queue *queue,
     const struct fq_queue_options *options);
-void fq_note_setting_(struct fq_engine *engine, fila_view key, fila_view value);
+void fq_journal_setting(struct fq_engine *engine, fila_view key, fila_view value);
 
 /* Enqueued: the message is in its queue. */
 static inline void fq_note_put(struct fq_engine *engine, struct fq_message *message)
 {
     if (engine->journal.number) {
-        fq_note_put_(engine, message);
+        fq_journal_put(engine, message);
     }
 }
 
@@ -326,7 +326,7 @@ static inline void fq_note_put(struct fq_engine *engine, struct fq_message *mess
 static inline void fq_note_state(struct fq_engine *engine, struct fq_message *message)
 {
     if (engine->journal.number) {
-        fq_note_state_(engine, message);
+        fq_journal_state(engine, message);
     }
 }
 
@@ -334,14 +334,14 @@ static inline void fq_note_state(struct fq_engine *engine, struct fq_message *me
 static inline void fq_note_move(struct fq_engine *engine, struct fq_message *message)
 {
     if (engine->journal.number) {
-        fq_note_move_(engine, message);
+        fq_journal_move(engine, message);
     }
 }
 
 static inline void fq_note_settled(struct fq_engine *engine, struct fq_message *message)
 {
     if (engine->journal.number) {
-        fq_note_settled_(engine, message);
+        fq_journal_settled(engine, message);
     }
 }
 
@@ -352,14 +352,14 @@ static inline void fq_note_queue(
     const struct fq_queue_options *options)
 {
     if (engine->journal.number) {
-        fq_note_queue_(engine, queue, options);
+        fq_journal_queue(engine, queue, options);
     }
 }
 
 static inline void fq_note_setting(struct fq_engine *engine, fila_view key, fila_view value)
 {
     if (engine->journal.number) {
-        fq_note_setting_(engine, key, value);
+        fq_journal_setting(engine, key, value);
     }
 }
 

@@ -104,7 +104,7 @@ static void fill(struct fq_change *change, const struct fq_message *message)
     change->lease_end = message->state == FQ_LEASED ? message->lease_end : 0;
 }
 
-void fq_note_put_(struct fq_engine *engine, struct fq_message *message)
+void fq_journal_put(struct fq_engine *engine, struct fq_message *message)
 {
     struct fq_change *change = change_of(engine, message);
     if (change) {
@@ -114,7 +114,7 @@ void fq_note_put_(struct fq_engine *engine, struct fq_message *message)
     }
 }
 
-void fq_note_state_(struct fq_engine *engine, struct fq_message *message)
+void fq_journal_state(struct fq_engine *engine, struct fq_message *message)
 {
     struct fq_change *change = change_of(engine, message);
     if (change) {
@@ -124,17 +124,17 @@ void fq_note_state_(struct fq_engine *engine, struct fq_message *message)
     }
 }
 
-void fq_note_move_(struct fq_engine *engine, struct fq_message *message)
+void fq_journal_move(struct fq_engine *engine, struct fq_message *message)
 {
     struct fq_change *change;
-    fq_note_state_(engine, message);
+    fq_journal_state(engine, message);
     change = change_of(engine, message);
     if (change) {
         change->moved = !change->put;
     }
 }
 
-void fq_note_settled_(struct fq_engine *engine, struct fq_message *message)
+void fq_journal_settled(struct fq_engine *engine, struct fq_message *message)
 {
     struct fq_change *change = change_of(engine, message);
     if (!change) {
@@ -210,7 +210,7 @@ static struct fq_change *note_admin(
     return change;
 }
 
-void fq_note_queue_(
+void fq_journal_queue(
     struct fq_engine *engine,
     const struct fq_queue *queue,
     const struct fq_queue_options *options)
@@ -229,7 +229,7 @@ void fq_note_queue_(
     }
 }
 
-void fq_note_setting_(struct fq_engine *engine, fila_view key, fila_view value)
+void fq_journal_setting(struct fq_engine *engine, fila_view key, fila_view value)
 {
     struct fq_admin_change what = {.name = key, .value = value};
     struct fq_change *change = note_admin(engine, FQ_CHANGE_SETTING, &what);

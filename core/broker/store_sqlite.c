@@ -9,14 +9,14 @@ static const char *const STATEMENTS[FB_STATEMENT_COUNT] = {
     [FB_BEGIN] = "BEGIN IMMEDIATE",
     [FB_COMMIT] = "COMMIT",
     [FB_ROLLBACK] = "ROLLBACK",
-    [FB_PUT] = "INSERT INTO message(seq,queue,id,attempts,lease_end,weight,fairness_key,"
-               "throttle_keys,headers,payload) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10)",
+    [FB_PUT] = ("INSERT INTO message(seq,queue,id,attempts,lease_end,weight,fairness_key,"
+                "throttle_keys,headers,payload) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10)"),
     [FB_RESTATE] = "REPLACE INTO state(seq,attempts,lease_end) VALUES(?1,?2,?3)",
     [FB_MOVE] = "UPDATE message SET queue=?2 WHERE seq=?1",
     [FB_DROP_MESSAGE] = "DELETE FROM message WHERE seq=?1",
     [FB_DROP_STATE] = "DELETE FROM state WHERE seq=?1",
-    [FB_PUT_QUEUE] = "REPLACE INTO queue(number,name,present,visibility_ns,on_enqueue,on_failure) "
-                     "VALUES(?1,?2,1,?3,?4,?5)",
+    [FB_PUT_QUEUE] = ("REPLACE INTO queue(number,name,present,visibility_ns,on_enqueue,on_failure) "
+                      "VALUES(?1,?2,1,?3,?4,?5)"),
     [FB_DROP_QUEUE] = "UPDATE queue SET present=0,on_enqueue=NULL,on_failure=NULL WHERE number=?1",
     [FB_PUT_SETTING] = "REPLACE INTO setting(key,value) VALUES(?1,?2)",
     [FB_DROP_SETTING] = "DELETE FROM setting WHERE key=?1",

@@ -229,9 +229,10 @@ static void compare(struct rig *r, bool restored)
         require(r, (state == FQ_LEASED) == (row->lease_end != 0), "leased and pending differ");
         require(r, state != FQ_LEASED || found.lease_end == row->lease_end, "the leases differ");
     }
-    for (char name = '0'; name < '3'; name++) {
+    for (int digit = 0; digit < 3; digit++) {
+        char name = (char)('0' + digit);
         fila_view value = fq_get_config(r->engine, r->now, (fila_view){&name, 1});
-        const char *wanted = r->setting[name - '0'];
+        const char *wanted = r->setting[digit];
         require(
             r,
             value.len == strlen(wanted) &&
@@ -278,8 +279,9 @@ static void restore(struct rig *r)
         };
         require(r, !queue->there || fq_restore_queue(r->engine, &stored) == FILA_OK, "a queue");
     }
-    for (char name = '0'; name < '3'; name++) {
-        fila_view value = fila_view_of(r->setting[name - '0']);
+    for (int digit = 0; digit < 3; digit++) {
+        char name = (char)('0' + digit);
+        fila_view value = fila_view_of(r->setting[digit]);
         require(
             r, fq_restore_setting(r->engine, r->now, (fila_view){&name, 1}, value) == FILA_OK,
             "a setting");
