@@ -99,6 +99,7 @@ static void free_memory(struct fb_server *server)
         next = call->next;
         free(call);
     }
+    free(server->peers);
     free(server->joined);
     server_listener_fini(&server->listener);
     server_inbox_fini(server);

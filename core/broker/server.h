@@ -7,14 +7,21 @@
  * struct server_event, which says what to run. Each call sits in a slot (struct server_call) from
  * the request for it until its last event; slots are reused.
  *
- * Bounds. Over SERVER_MAX_CALLS unanswered calls or SERVER_MAX_STREAMS streams the next is answered
- * with FILA_OVERLOADED; while SERVER_MAX_REFUSALS of these answers are not taken, more calls are
+ * Fairness. A round lasts until no event is left, or many have been handled. In it the first
+ * SERVER_PROMPT calls of each connection are served as they come; more wait for the end of the
+ * round, and are then served connection by connection in turns. So who keeps thousands of calls in
+ * flight cannot make others wait for them.
+ *
+ * Bounds. A connection may have as many unanswered calls as SERVER_MAX_CALLS leaves free, all
+ * connections counted: alone half of them, k greedy ones 1 / (k + 1) each, and as much stays free
+ * for who comes next. So with streams and SERVER_MAX_STREAMS. What is over is answered with
+ * FILA_OVERLOADED; while SERVER_MAX_REFUSALS of these answers are not taken, more calls are
  * reset. But gRPC reads a connection on and on while bytes come, at about 10 KiB a call, before the
  * thread that polls gets back with the first of them. Hence two more measures. Clients are told a
  * limit of concurrent streams, which a Fila server does not tell (contract A4.8); it lies above
- * SERVER_MAX_CALLS, so only those who would be refused anyway meet it. And a second thread, the
- * relief, looks five times a second whether events wait while the first is away, and handles them
- * until it is back: that bounds what clients can pile up who keep to nothing.
+ * what a connection gets, so only those who would be refused anyway meet it. And a second thread,
+ * the relief, looks five times a second whether events wait while the first is away, and handles
+ * them until it is back: that bounds what clients can pile up who keep to nothing.
  *
  * Operation. Slots wait in gRPC for calls to come, some for each method and some for names that
  * nobody registered. A unary call is decoded and handed to fb_call; its answer, encoded where it is
@@ -42,8 +49,11 @@
 
 enum {
     SERVER_REQUEST_LIMIT = 4194304, /* bytes of an encoded request (contract A7) */
-    SERVER_MAX_CALLS = 10000,       /* as the command capacity of a Fila server */
-    SERVER_MAX_STREAMS = 10000,
+    SERVER_MAX_CALLS = 20000,       /* one client gets the command capacity of a Fila server */
+    SERVER_MAX_STREAMS = 20000,
+    SERVER_PROMPT = 16,         /* calls of a connection that are served as they come in a round */
+    SERVER_BATCH = 16,          /* of those that wait, served before events are looked at again */
+    SERVER_EVENTS = 512,        /* of a round, while calls wait */
     SERVER_MAX_REFUSALS = 1000, /* calls that are being refused at once; the next are reset */
     SERVER_MAX_PER_CONNECTION = 11000, /* calls and streams: see Bounds */
     SERVER_BUFFER_MIB = 512,           /* of requests that are still on their way in */
@@ -75,7 +85,7 @@ struct server_stream;
 
 struct server_call {
     struct fb_server *server;
-    struct server_call *next; /* in the pool or in the inbox */
+    struct server_call *next; /* in the pool, in the inbox, or waiting */
     grpc_call *call;
     grpc_byte_buffer *request;
     struct server_stream *stream; /* an accepted Consume */
@@ -87,6 +97,7 @@ struct server_call {
     grpc_call_details details; /* SERVER_UNKNOWN */
     gpr_timespec deadline;
     unsigned kind; /* a fila_call, or SERVER_UNKNOWN */
+    unsigned peer; /* an index of fb_server.peers */
     int cancelled;
     bool refused;
     bool in_inbox; /* under the inbox's lock */
@@ -106,6 +117,17 @@ struct server_listener {
     bool running;
     pthread_mutex_t lock; /* held while gRPC is given a connection: none after `over` */
     bool over;
+};
+
+/* What a connection has open, and which of its calls wait to be served. */
+struct server_peer {
+    size_t calls;
+    size_t streams;
+    struct server_call *first; /* waiting */
+    struct server_call *last;
+    unsigned round; /* of the server, in which `prompt` were served at once */
+    unsigned prompt;
+    unsigned next_turn; /* the peer whose turn is after this one's; 0 = the last */
 };
 
 struct fb_server {
@@ -143,6 +165,12 @@ struct fb_server {
     size_t calls;
     size_t streams;
     size_t refusals;
+    struct server_peer *peers; /* by server_call.peer; 0 is none */
+    size_t peer_count;
+    unsigned first_turn; /* the peers with calls that wait, in turn; 0 = none */
+    unsigned last_turn;
+    size_t waiting; /* calls that wait */
+    unsigned round;
     struct server_stream *first_ready; /* streams to look at before the next event */
     struct server_stream **last_ready;
     uint8_t *joined; /* a request that came in several slices */
@@ -201,9 +229,24 @@ void server_batch(
     size_t count,
     struct server_event *event);
 
+/* ---- server_peer.c ---- */
+
+/* Counts the call in, as a call or as a stream, and knows its connection from then on; false: that
+ * has its share already. */
+bool server_peer_enter(struct server_call *call, bool stream);
+void server_peer_leave(struct server_call *call, bool stream);
+/* Whether the connection had its share of this round, so that the call has to wait; else it counts.
+ */
+bool server_peer_is_greedy(const struct server_call *call);
+void server_peer_wait(struct server_call *call);
+/* The next of those that wait, one of each connection in turn; NULL: none waits. */
+struct server_call *server_peer_next(struct fb_server *server);
+
 /* ---- server_unary.c ---- */
 
-/* Serves a call that has come. */
+/* Takes a call that has come: refuses it, serves it, or has it wait. */
+void server_arrive(struct server_call *call);
+/* Serves a call that waited. */
 void server_serve(struct server_call *call);
 
 /* ---- server_stream.c ---- */

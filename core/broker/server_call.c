@@ -31,7 +31,7 @@ static void on_arrived(void *owner, bool ok)
         return;
     }
     server_post(call->server, call->kind);
-    server_serve(call);
+    server_arrive(call);
 }
 
 static void on_closed(void *owner, bool ok)
@@ -42,7 +42,7 @@ static void on_closed(void *owner, bool ok)
     if (call->refused) {
         call->server->refusals--;
     } else {
-        call->server->calls--;
+        server_peer_leave(call, call->kind == FILA_CALL_CONSUME);
     }
     server_call_release(call);
 }

@@ -168,7 +168,7 @@ static void free_if_over(struct server_stream *stream)
         grpc_slice_unref(call->answer.text);
         grpc_slice_unref(call->answer.leader);
     }
-    call->server->streams--;
+    server_peer_leave(call, true);
     free(stream);
     server_call_release(call);
 }
@@ -269,8 +269,6 @@ void server_stream_open(struct server_call *call, fila_view queue)
         server_call_answer(call);
         return;
     }
-    call->server->calls--;
-    call->server->streams++;
     call->closed = (struct server_event){on_closed, call};
     call->wrote = (struct server_event){on_wrote, call};
     grpc_op close = {

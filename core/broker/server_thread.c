@@ -34,16 +34,55 @@ static void take_turn(struct fb_server *server)
     atomic_store_explicit(&server->self, pthread_self(), memory_order_relaxed);
 }
 
+/* Since the last batch of calls that waited. */
+struct progress {
+    unsigned events;
+    unsigned looks; /* that found no event */
+};
+
+/* Serves a batch of those that wait. */
+static void serve_waiting(struct fb_server *server)
+{
+    struct server_call *call;
+    for (int i = 0; i < SERVER_BATCH && (call = server_peer_next(server)); i++) {
+        server_serve(call);
+    }
+    server_run_ready(server);
+}
+
+/* What is between two looks at the events: the next one, or some of the calls that wait if there is
+ * none or many were handled since the last batch. The first look that finds none has not looked at
+ * the connections: answers that were started in between have woken it. */
+static void step(struct fb_server *server, const grpc_event *event, struct progress *progress)
+{
+    if (event->type == GRPC_OP_COMPLETE) {
+        handle(server, event);
+        progress->events++;
+        progress->looks = 0;
+    } else {
+        progress->looks++;
+    }
+    if (server->waiting && (progress->looks == 2 || progress->events >= SERVER_EVENTS)) {
+        serve_waiting(server);
+        server->round++;
+        *progress = (struct progress){0, 0};
+    }
+}
+
 void server_serve_events(struct fb_server *server)
 {
+    struct progress progress = {0, 0};
+    bool idle = true;
     for (;;) {
-        grpc_event event =
-            grpc_completion_queue_next(server->queue, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
+        grpc_event event = grpc_completion_queue_next(
+            server->queue,
+            idle ? gpr_inf_future(GPR_CLOCK_MONOTONIC) : gpr_inf_past(GPR_CLOCK_MONOTONIC), NULL);
         if (event.type == GRPC_QUEUE_SHUTDOWN) {
             return;
         }
         take_turn(server);
-        handle(server, &event);
+        step(server, &event, &progress);
+        idle = server->waiting == 0;
         atomic_fetch_add_explicit(&server->turns, 1, memory_order_relaxed);
         pthread_mutex_unlock(&server->turn);
     }
@@ -67,19 +106,35 @@ static void *serve(void *arg)
 
 /* ---- The relief ---- */
 
+/* Tells the thread, which may sleep by now, of calls that have come to wait: by an event. */
+static void tell_of_waiting(struct fb_server *server)
+{
+    take_turn(server);
+    if (server->waiting) {
+        server_batch(server->peers[server->first_turn].first, NULL, 0, &server->on_wake);
+    }
+    pthread_mutex_unlock(&server->turn);
+}
+
 /* Serves what is there while the thread does not come back; false once the queue is shut down. */
 static bool relieve(struct fb_server *server, unsigned turns)
 {
+    struct progress progress = {0, 0};
     while (atomic_load_explicit(&server->turns, memory_order_relaxed) == turns) {
         grpc_event event =
             grpc_completion_queue_next(server->queue, gpr_inf_past(GPR_CLOCK_MONOTONIC), NULL);
-        if (event.type != GRPC_OP_COMPLETE) {
-            return event.type == GRPC_QUEUE_TIMEOUT;
+        if (event.type == GRPC_QUEUE_SHUTDOWN) {
+            return false;
         }
         take_turn(server);
-        handle(server, &event);
+        bool done = event.type == GRPC_QUEUE_TIMEOUT && server->waiting == 0;
+        step(server, &event, &progress);
         pthread_mutex_unlock(&server->turn);
+        if (done) {
+            return true;
+        }
     }
+    tell_of_waiting(server);
     return true;
 }
 

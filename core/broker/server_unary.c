@@ -76,18 +76,14 @@ static fila_status request_bytes(
 /* Bounds what clients pile up. True if the call may go on. */
 static bool admit(struct server_call *call, fila_error *reterr)
 {
-    struct fb_server *server = call->server;
     bool stream = call->kind == FILA_CALL_CONSUME;
-    size_t *count = stream ? &server->streams : &server->calls;
-    size_t limit = stream ? SERVER_MAX_STREAMS : SERVER_MAX_CALLS;
-    if (*count < limit) {
-        server->calls++;
+    if (server_peer_enter(call, stream)) {
         return true;
     }
-    server->refusals++;
     call->refused = true;
     (void)fila_fail(
-        reterr, FILA_OVERLOADED, "%zu %s are open already", limit, stream ? "streams" : "calls");
+        reterr, FILA_OVERLOADED, "this connection has its share of the %s that can be open",
+        stream ? "streams" : "calls");
     return false;
 }
 
@@ -116,15 +112,31 @@ static void dispatch(struct server_call *call)
 void server_serve(struct server_call *call)
 {
     grpc_byte_buffer *request = call->request;
-    fila_error error;
+    dispatch(call);
+    grpc_byte_buffer_destroy(request);
+}
+
+static void refuse(struct server_call *call, const fila_error *error)
+{
+    grpc_byte_buffer_destroy(call->request);
     if (call->server->refusals == SERVER_MAX_REFUSALS) {
         (void)grpc_call_cancel_with_status(
             call->call, GRPC_STATUS_RESOURCE_EXHAUSTED, "too many calls", NULL);
         server_call_release(call);
-    } else if (!admit(call, &error)) {
-        fail(call, &error);
     } else {
-        dispatch(call);
+        call->server->refusals++;
+        fail(call, error);
     }
-    grpc_byte_buffer_destroy(request);
+}
+
+void server_arrive(struct server_call *call)
+{
+    fila_error error;
+    if (!admit(call, &error)) {
+        refuse(call, &error);
+    } else if (server_peer_is_greedy(call)) {
+        server_peer_wait(call);
+    } else {
+        server_serve(call);
+    }
 }

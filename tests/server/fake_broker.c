@@ -55,6 +55,10 @@ struct fila_broker {
     size_t consumer_count;
     size_t outstanding;
     size_t taken;
+    bool gate;     /* calls of "gate" do not return */
+    bool at_gate;  /* one is there */
+    size_t served; /* calls, in the order of `order` */
+    char order[FAKE_ORDER];
 };
 
 static _Noreturn void fatal(const char *what)
@@ -151,9 +155,51 @@ static fila_view queue_of(const fila_request *request)
     }
 }
 
+/* Notes the call by the first letter of its queue, and keeps it at the gate. */
+static void note(struct fila_broker *fake, fila_view queue)
+{
+    pthread_mutex_lock(&fake->lock);
+    if (fake->served < FAKE_ORDER && queue.len) {
+        fake->order[fake->served++] = queue.data[0];
+    }
+    fake->at_gate |= named(queue, "gate") && fake->gate;
+    pthread_cond_broadcast(&fake->changed);
+    while (named(queue, "gate") && fake->gate) {
+        pthread_cond_wait(&fake->changed, &fake->lock);
+    }
+    pthread_mutex_unlock(&fake->lock);
+}
+
+void fake_gate(struct fila_broker *fake, bool closed)
+{
+    pthread_mutex_lock(&fake->lock);
+    fake->gate = closed;
+    pthread_cond_broadcast(&fake->changed);
+    pthread_mutex_unlock(&fake->lock);
+}
+
+void fake_wait_gate(struct fila_broker *fake)
+{
+    pthread_mutex_lock(&fake->lock);
+    while (!fake->at_gate) {
+        pthread_cond_wait(&fake->changed, &fake->lock);
+    }
+    pthread_mutex_unlock(&fake->lock);
+}
+
+size_t fake_order(struct fila_broker *fake, char *ret_order)
+{
+    pthread_mutex_lock(&fake->lock);
+    size_t served = fake->served;
+    memcpy(ret_order, fake->order, served);
+    pthread_mutex_unlock(&fake->lock);
+    return served;
+}
+
 void fb_call(fila_broker *broker, const fila_request *request, fb_reply_fn on_reply, void *user)
 {
     struct fila_broker *fake = broker ? broker : no_broker();
+    note(fake, queue_of(request));
     struct call call = {NULL, on_reply, user, request->call};
     fila_view queue = queue_of(request);
     struct call **list = named(queue, "late")   ? &fake->late

@@ -27,6 +27,18 @@ size_t fake_calls(struct fila_broker *fake); /* calls answered with FILA_OK */
 /* Waits until `count` calls are held; false after 10 s. */
 bool fake_wait_held(struct fila_broker *fake, size_t count);
 
+enum {
+    FAKE_ORDER = 16384 /* calls whose order is kept */
+};
+
+/* While the gate is closed a call of the queue "gate" does not return, and so keeps the server's
+ * thread. */
+void fake_gate(struct fila_broker *fake, bool closed);
+void fake_wait_gate(struct fila_broker *fake); /* until one is there */
+/* The calls so far, by the first letter of their queue, in order; how many. `ret_order` has room
+ * for FAKE_ORDER. */
+size_t fake_order(struct fila_broker *fake, char *ret_order);
+
 /* Gives every consumer of `queue` `count` messages of `payload` bytes, from this thread. Payload
  * byte i is (i * 7 + message number) & 255, ids are numbered from 0 by consumer. */
 void fake_push(struct fila_broker *fake, const char *queue, size_t count, size_t payload);
