@@ -65,6 +65,15 @@ def cpu_seconds(pid):
     return sum(int(fields[i]) for i in (11, 12)) / TICK, sum(int(fields[i]) for i in (13, 14)) / TICK
 
 
+def tree_seconds(pid):
+    """The same of the children that are alive (isolation = "process")."""
+    total = 0.0
+    for task in os.listdir("/proc/%d/task" % pid):
+        for child in open("/proc/%d/task/%s/children" % (pid, task)).read().split():
+            total += sum(cpu_seconds(int(child)))
+    return total
+
+
 def status_kib(pid, name):
     return int(re.search(r"^%s:\s+(\d+)" % name, open("/proc/%d/status" % pid).read(), re.M).group(1))
 
@@ -124,11 +133,13 @@ class Kind:
         try:
             server.wait("warm", seconds)
             own, of_children = cpu_seconds(child.pid)
+            of_tree = tree_seconds(child.pid)
             figures = json.loads(server.wait("done", seconds))
             if child.poll() is None:
                 after, children_after = cpu_seconds(child.pid)
                 figures["cpu_us"] = (after - own) / messages * 1e6
                 figures["children_us"] = (children_after - of_children) / messages * 1e6
+                figures["tree_us"] = (tree_seconds(child.pid) - of_tree) / messages * 1e6
                 figures["rss_mb"] = status_kib(child.pid, "VmRSS") / 1024
         except RuntimeError as why:
             raise RuntimeError("%s: %s\n%s" % (self.name, why, "".join(child.said[-5:]))) from None
@@ -256,6 +267,7 @@ def parse():
     ap.add_argument("--payload", type=int, default=1024, help="bytes")
     ap.add_argument("--quick", action="store_true", help="two short rounds: does it still work?")
     ap.add_argument("--only-instructions", action="store_true")
+    ap.add_argument("--isolation", action="store_true", help="only: isolation = \"process\" over threads")
     opts = ap.parse_args()
     if not opts.build:
         ap.error("--build is missing (tests/bench/run.sh gives it)")
@@ -269,6 +281,19 @@ def parse():
     return opts
 
 
+def isolation(opts):
+    """All CPU of a message with isolation = "process" over the same with threads."""
+    kinds = [(Kind("threads", opts, noop(opts)), []),
+             (Kind("process", opts, noop(opts) + '; isolation = "process"'), [])]
+    for _ in range(opts.rounds):
+        for kind, runs in kinds:
+            figures = kind.run(opts.messages, opts.messages // 10)
+            runs.append(figures["cpu_us"] + figures["tree_us"])
+            print("%-8s %8.1f us CPU a message" % (kind.name, runs[-1]), flush=True)
+    threads, process = (statistics.median(runs) for _, runs in kinds)
+    print("process/threads CPU ratio at %d bytes: %.3f" % (opts.payload, process / threads))
+
+
 def main():
     opts = parse()
     opts.work = tempfile.mkdtemp(prefix="fila-bench-")
@@ -278,6 +303,9 @@ def main():
     try:
         print("payload %d B, %d acks in flight, window %d B, %d processors, load %.1f\n"
               % (opts.payload, IN_FLIGHT, WINDOW, os.cpu_count(), os.getloadavg()[0]), flush=True)
+        if opts.isolation:
+            isolation(opts)
+            return
         if not opts.only_instructions:
             results = [(bare, []), (host, []), (command, [])]
             for _ in range(opts.rounds):

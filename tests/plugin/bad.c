@@ -4,7 +4,8 @@
  * the host ends, and what the log says. Each row is run by a process of its own, this program
  * again, since in threads mode some of them bring it down.
  *
- *     bad_plugins DEFECTS BAD [DEFECT]    all rows, or those of one; with the two folders of plugins
+ *     bad_plugins DEFECTS BAD [DEFECT]    all rows, or those of one; with the two folders of
+ * plugins
  *
  * Not in the table, because a process cannot survive it and there is nothing to see: a plugin that
  * hangs while it is loaded in threads mode, or writes where it likes.
