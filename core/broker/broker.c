@@ -101,7 +101,7 @@ static void *tick(void *arg)
 
 /* ---- Open ---- */
 
-static fila_status read_options(
+fila_status fb_options_read(
     const fila_broker_options *given,
     fila_broker_options *ret_options,
     fila_error *reterr)
@@ -279,7 +279,7 @@ fila_status fila_broker_open(
     struct fq_config config = FQ_CONFIG_INIT;
     fila_broker_options options;
     fila_broker *broker;
-    fila_status status = read_options(given, &options, reterr);
+    fila_status status = fb_options_read(given, &options, reterr);
     if (status != FILA_OK) {
         return status;
     }
@@ -298,7 +298,7 @@ fila_status fila_broker_open(
         return status;
     }
     if (options.chaos) {
-        status = fila_broker_add_chaos(broker, options.chaos, NULL, reterr);
+        status = fila_broker_add_chaos(broker, options.chaos, &broker->chaos_seed, reterr);
         if (status != FILA_OK) {
             fila_broker_free(broker);
             return status;
@@ -313,6 +313,11 @@ fila_status fila_broker_open(
     }
     *ret_broker = broker;
     return FILA_OK;
+}
+
+uint64_t fila_broker_chaos_seed(const fila_broker *broker)
+{
+    return broker->chaos_seed;
 }
 
 uint16_t fila_broker_port(const fila_broker *broker)

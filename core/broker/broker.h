@@ -77,12 +77,19 @@ struct fila_broker {
     struct fb_commit *commit; /* NULL: in memory only. Set before the broker is handed out */
     int64_t alarm;            /* when the ticker wakes */
     bool closed;
+    uint64_t chaos_seed;      /* set the same */
     struct fb_server *server; /* set before the broker is handed out */
     uint32_t command_capacity;
     atomic_uint waiting; /* calls begun and unanswered; not under the lock */
 };
 
 /* ---- broker.c ---- */
+
+/* Checks options, and fills in the defaults of those that the caller does not know yet. */
+fila_status fb_options_read(
+    const fila_broker_options *given,
+    fila_broker_options *ret_options,
+    fila_error *reterr);
 
 /* After the engine or the parked answers changed; lock held. */
 void fb_settle(fila_broker *broker);

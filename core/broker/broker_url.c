@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: AGPL-3.0-or-later */
 #include "base/error.h"
-#include "fila/broker.h"
+#include "broker.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -67,11 +67,18 @@ static fila_status read_url(
     return status;
 }
 
-fila_status fila_broker_open_url(const char *url, fila_broker **ret_broker, fila_error *reterr)
+fila_status fila_broker_open_url(
+    const char *url,
+    const fila_broker_options *given,
+    fila_broker **ret_broker,
+    fila_error *reterr)
 {
     fila_broker_options options = FILA_BROKER_OPTIONS_INIT;
-    fila_status status;
+    fila_status status = given ? fb_options_read(given, &options, reterr) : FILA_OK;
     char *text;
+    if (status != FILA_OK) {
+        return status;
+    }
     if (strncmp(url, SCHEME, sizeof SCHEME - 1) != 0) {
         return fila_fail(
             reterr, FILA_INVALID_ARGUMENT, "\"%s\" does not begin with %s", url, SCHEME);

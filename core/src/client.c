@@ -188,7 +188,7 @@ static fila_status own_broker(
 {
     *ret_broker = NULL;
     if (fila_url_is_embedded(options->url) && !options->broker) {
-        fila_status status = fila_broker_open_url(options->url, ret_broker, reterr);
+        fila_status status = fila_broker_open_url(options->url, NULL, ret_broker, reterr);
         options->broker = *ret_broker;
         return status;
     }

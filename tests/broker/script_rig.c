@@ -106,7 +106,14 @@ const char *script_rig_enqueue(struct script_rig *rig)
 
 const char *script_rig_fail(struct script_rig *rig)
 {
-    enum fq_failure decision =
-        rig->hooks.on_failure(rig->hooks.user, rig->scripts, &MESSAGE, fila_view_of("no way"));
+    return script_rig_fail_with(rig, 3, "no way");
+}
+
+const char *script_rig_fail_with(struct script_rig *rig, uint32_t attempts, const char *error)
+{
+    struct fila_message_fields message = MESSAGE;
+    enum fq_failure decision;
+    message.attempt_count = attempts;
+    decision = rig->hooks.on_failure(rig->hooks.user, rig->scripts, &message, fila_view_of(error));
     return decision == FQ_FAILURE_DEAD_LETTER ? "dlq" : "retry";
 }

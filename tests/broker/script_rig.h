@@ -32,5 +32,6 @@ bool script_rig_compile(struct script_rig *rig, const char *on_enqueue, const ch
 const char *script_rig_enqueue(struct script_rig *rig);
 /* The same of on_failure, for the third attempt and the error "no way": "retry" or "dlq". */
 const char *script_rig_fail(struct script_rig *rig);
+const char *script_rig_fail_with(struct script_rig *rig, uint32_t attempts, const char *error);
 
 #endif

@@ -226,6 +226,44 @@ Test(scripts, queues_do_not_see_each_other)
     script_rig_close(rig);
 }
 
+/* ---- The script in config/ ---- */
+
+static char *sample(void)
+{
+    FILE *file = fopen(SAMPLE_SCRIPT, "r");
+    char *text = calloc(1, 8192);
+    cr_assert(file && text && fread(text, 1, 8191, file) > 100);
+    (void)fclose(file);
+    return text;
+}
+
+Test(sample, returned_unstarted_is_no_failure)
+{
+    static const struct {
+        const char *error;
+        uint32_t attempts;
+        const char *decision;
+    } rows[] = {
+        {"fila-worker: returned unstarted", 1, "retry"},
+        {"fila-worker: returned unstarted", 1000, "retry"},
+        {"exit status 75", 4, "retry"},
+        {"exit status 75", 5, "dlq"},
+        {"", 5, "dlq"},
+    };
+    struct script_rig *rig = script_rig_open();
+    char *text = sample();
+    cr_assert(script_rig_compile(rig, NULL, text), "%s", rig->failure);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        cr_expect(
+            eq(str, TEXT(script_rig_fail_with(rig, rows[i].attempts, rows[i].error)),
+               TEXT(rows[i].decision)),
+            "%s, %u", rows[i].error, rows[i].attempts);
+    }
+    cr_expect(eq(int, rig->failures, 0), "%s", rig->failure);
+    free(text);
+    script_rig_close(rig);
+}
+
 /* ---- The circuit breaker ---- */
 
 /* on_enqueue and on_failure fail while the header says so... here: while the global is set. */

@@ -302,10 +302,10 @@ class Bench:
         self.children.append(child)
         return child
 
-    def start_broker(self, *arguments):
+    def start_broker(self, *arguments, **environment):
         """An embedded broker in a process of its own; sets self.broker."""
         child = self.spawn(Child, "broker", ["broker", "--listen", "127.0.0.1:0", *arguments], wrap=False,
-                           FILA_WORKER_BROKER=None)
+                           FILA_WORKER_BROKER=None, **environment)
         port = child.wait_line(child.out, r"127\.0\.0\.1:(\d+)", 15).group(1)
         self.broker = "grpc://127.0.0.1:" + port
         return child

@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: AGPL-3.0-or-later */
+#include "queue.h"
+
+#include "base/clock.h"
 #include "cli.h"
 #include "config/units.h"
-#include "connect.h"
 #include "readfile.h"
 
 #include <errno.h>
 #include <inttypes.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 static const char HELP[] =
-    "usage: fila-worker queue ls | create NAME | delete NAME | stats NAME   [options]\n"
+    "usage: fila-worker queue ls | create NAME | delete NAME | stats NAME | config ls|get|set ...   [options]\n"
     "\n"
     "  ls                        queues with their depth (waiting + in flight), in flight, consumers\n"
     "  create NAME               also makes NAME.dlq\n"
@@ -20,35 +21,39 @@ static const char HELP[] =
     "    --on-failure FILE       Lua script of the queue\n"
     "  delete NAME               also deletes NAME.dlq\n"
     "  stats NAME                what the broker counts\n"
+    "    --watch                 again and again: redrawn on a terminal, a line each otherwise\n"
+    "    --interval D            how often (default 1s)   --count N   so often, then it ends\n"
+    "  config ls [PREFIX]        the broker's settings, which queue scripts read with fila.get\n"
+    "  config get KEY            exit status 1 when it is not set\n"
+    "  config set KEY VALUE      an empty value removes it; throttle.NAME takes \"RATE,BURST\" a second\n"
     "  --json                    for programs\n" FW_CLI_TARGET_HELP;
 
 enum {
     OPT_VT = FW_OPT_FIRST_OWN,
     OPT_ON_ENQUEUE,
-    OPT_ON_FAILURE
+    OPT_ON_FAILURE,
+    OPT_WATCH,
+    OPT_INTERVAL,
+    OPT_COUNT
 };
 
 static const struct option OPTIONS[] = {
     {"visibility-timeout", required_argument, NULL, OPT_VT},
     {"on-enqueue", required_argument, NULL, OPT_ON_ENQUEUE},
     {"on-failure", required_argument, NULL, OPT_ON_FAILURE},
+    {"watch", no_argument, NULL, OPT_WATCH},
+    {"interval", required_argument, NULL, OPT_INTERVAL},
+    {"count", required_argument, NULL, OPT_COUNT},
     {"json", no_argument, NULL, FW_OPT_JSON},
     {"help", no_argument, NULL, FW_OPT_HELP},
     FW_CLI_TARGET_OPTIONS,
     {NULL, 0, NULL, 0},
 };
 
-struct queue_verb {
-    struct fw_cli_target target;
-    fila_client *client;
-    const char *name;
-    bool json;
-    uint64_t visibility_timeout_ms;
-    const char *on_enqueue;
-    const char *on_failure;
-};
-
-static int call(const struct queue_verb *v, const fila_request *request, fila_reply **ret_reply)
+int fw_cli_queue_call(
+    const struct queue_verb *v,
+    const fila_request *request,
+    fila_reply **ret_reply)
 {
     char what[256];
     fila_error error = FILA_ERROR_INIT;
@@ -60,7 +65,7 @@ static int call(const struct queue_verb *v, const fila_request *request, fila_re
     return fw_cli_call_failed("queue", what, &error);
 }
 
-static void print_json(json_t *value)
+void fw_cli_queue_json(json_t *value)
 {
     if (value) {
         (void)json_dumpf(value, stdout, JSON_COMPACT);
@@ -69,7 +74,7 @@ static void print_json(json_t *value)
     json_decref(value);
 }
 
-static json_t *text(fila_view v)
+json_t *fw_cli_queue_text(fila_view v)
 {
     json_t *value = json_stringn(v.data ? v.data : "", v.len);
     return value ? value : json_string("(not UTF-8)");
@@ -79,7 +84,7 @@ static int ls(struct queue_verb *v)
 {
     fila_reply *reply = NULL;
     fila_request request = {.call = FILA_CALL_LIST_QUEUES};
-    int status = call(v, &request, &reply);
+    int status = fw_cli_queue_call(v, &request, &reply);
     if (status) {
         return status;
     }
@@ -91,8 +96,8 @@ static int ls(struct queue_verb *v)
         const fila_queue_info *q = &reply->as.list_queues.queues[i];
         if (v->json) {
             json_t *row = json_pack(
-                "{s:o,s:I,s:I,s:I}", "queue", text(q->name), "depth", (json_int_t)q->depth,
-                "in_flight", (json_int_t)q->in_flight, "consumers",
+                "{s:o,s:I,s:I,s:I}", "queue", fw_cli_queue_text(q->name), "depth",
+                (json_int_t)q->depth, "in_flight", (json_int_t)q->in_flight, "consumers",
                 (json_int_t)q->active_consumers);
             (void)json_array_append_new(list, row);
             continue;
@@ -103,7 +108,7 @@ static int ls(struct queue_verb *v)
             q->name.len < 32 ? (int)(32 - q->name.len) : 0, "", q->depth, q->in_flight,
             q->active_consumers);
     }
-    print_json(list);
+    fw_cli_queue_json(list);
     fila_reply_free(reply);
     return 0;
 }
@@ -135,7 +140,7 @@ static int create(struct queue_verb *v)
                  .on_failure_script = fila_view_of(on_failure),
                  .visibility_timeout_ms = v->visibility_timeout_ms},
         };
-        status = call(v, &request, NULL);
+        status = fw_cli_queue_call(v, &request, NULL);
     }
     if (status == 0) {
         (void)(v->json ? printf("{\"created\":true}\n") : printf("created\n"));
@@ -149,78 +154,55 @@ static int delete (struct queue_verb *v)
 {
     fila_request request = {
         .call = FILA_CALL_DELETE_QUEUE, .as.queue = {.queue = fila_view_of(v->name)}};
-    int status = call(v, &request, NULL);
+    int status = fw_cli_queue_call(v, &request, NULL);
     if (status == 0) {
         (void)(v->json ? printf("{\"deleted\":true}\n") : printf("deleted\n"));
     }
     return status;
 }
 
-static void stats_json(const fila_queue_stats *s)
-{
-    json_t *keys = json_array();
-    for (size_t i = 0; i < s->key_count; i++) {
-        const fila_key_stats *k = &s->keys[i];
-        json_t *row = json_pack(
-            "{s:o,s:I,s:I,s:I}", "key", text(k->key), "pending", (json_int_t)k->pending_count,
-            "deficit", (json_int_t)k->current_deficit, "weight", (json_int_t)k->weight);
-        (void)json_array_append_new(keys, row);
-    }
-    print_json(json_pack(
-        "{s:I,s:I,s:I,s:I,s:I,s:o}", "depth", (json_int_t)s->depth, "in_flight",
-        (json_int_t)s->in_flight, "consumers", (json_int_t)s->active_consumers, "fairness_keys",
-        (json_int_t)s->active_fairness_keys, "quantum", (json_int_t)s->quantum, "keys", keys));
-}
-
-static int stats(struct queue_verb *v)
-{
-    fila_reply *reply = NULL;
-    fila_request request = {
-        .call = FILA_CALL_GET_STATS, .as.queue = {.queue = fila_view_of(v->name)}};
-    int status = call(v, &request, &reply);
-    if (status) {
-        return status;
-    }
-    const fila_queue_stats *s = &reply->as.stats;
-    if (v->json) {
-        stats_json(s);
-    } else {
-        (void)printf("depth          %" PRIu64 " (waiting + in flight)\n", s->depth);
-        (void)printf("in flight      %" PRIu64 "\n", s->in_flight);
-        (void)printf("consumers      %u\n", s->active_consumers);
-        (void)printf("fairness keys  %" PRIu64 "\n", s->active_fairness_keys);
-        for (size_t i = 0; i < s->key_count; i++) {
-            (void)printf("  ");
-            fw_cli_print_text(stdout, s->keys[i].key);
-            (void)printf(
-                ": %" PRIu64 " waiting, weight %u\n", s->keys[i].pending_count, s->keys[i].weight);
-        }
-    }
-    fila_reply_free(reply);
-    return 0;
-}
-
 struct sub_verb {
     const char *name;
     int (*run)(struct queue_verb *v);
-    bool wants_name;
+    int least; /* words behind it */
+    int most;
+    const char *wants;
 };
 
 static const struct sub_verb VERBS[] = {
-    {"ls", ls, false},
-    {"create", create, true},
-    {"delete", delete, true},
-    {"stats", stats, true},
+    {"ls", ls, 0, 0, "no arguments"},
+    {"create", create, 1, 1, "the name of one queue"},
+    {"delete", delete, 1, 1, "the name of one queue"},
+    {"stats", fw_cli_queue_stats, 1, 1, "the name of one queue"},
+    {"config", fw_cli_queue_config, 1, 3, "ls [PREFIX], get KEY or set KEY VALUE"},
 };
 
-static int take_duration(const char *value, uint64_t *ret_ms)
+static int take_duration(const char *option, const char *value, int64_t *ret_ns)
 {
-    int64_t ns = 0;
     char why[FW_UNIT_ERROR_SIZE];
-    if (!fw_parse_duration(value, &ns, why)) {
-        return fw_cli_usage("queue", "--visibility-timeout \"%s\": %s", value, why);
+    if (!fw_parse_duration(value, ret_ns, why)) {
+        return fw_cli_usage("queue", "%s \"%s\": %s", option, value, why);
     }
-    *ret_ms = (uint64_t)ns / 1000000u;
+    return -1;
+}
+
+static int take_interval(const char *value, int64_t *ret_ns)
+{
+    int status = take_duration("--interval", value, ret_ns);
+    if (status < 0 && *ret_ns < 10 * FILA_MS) {
+        return fw_cli_usage("queue", "--interval \"%s\": at least 10ms", value);
+    }
+    return status;
+}
+
+static int take_count(const char *value, uint64_t *ret_count)
+{
+    int64_t n = 0;
+    char why[FW_UNIT_ERROR_SIZE];
+    if (!fw_parse_integer(value, &n, why) || n < 1) {
+        return fw_cli_usage("queue", "--count \"%s\" is no number from 1", value);
+    }
+    *ret_count = (uint64_t)n;
     return -1;
 }
 
@@ -228,6 +210,7 @@ static int parse(int argc, char **argv, struct queue_verb *v)
 {
     int option = 0;
     int status = -1;
+    int64_t visibility = 0;
     opterr = 0;
     /* NOLINTNEXTLINE(concurrency-mt-unsafe): main thread */
     while (status < 0 && (option = getopt_long(argc, argv, ":", OPTIONS, NULL)) != -1) {
@@ -236,13 +219,23 @@ static int parse(int argc, char **argv, struct queue_verb *v)
         }
         switch (option) {
         case OPT_VT:
-            status = take_duration(optarg, &v->visibility_timeout_ms);
+            status = take_duration("--visibility-timeout", optarg, &visibility);
+            v->visibility_timeout_ms = (uint64_t)(visibility / FILA_MS);
             break;
         case OPT_ON_ENQUEUE:
             v->on_enqueue = optarg;
             break;
         case OPT_ON_FAILURE:
             v->on_failure = optarg;
+            break;
+        case OPT_WATCH:
+            v->watch = true;
+            break;
+        case OPT_INTERVAL:
+            status = take_interval(optarg, &v->interval);
+            break;
+        case OPT_COUNT:
+            status = take_count(optarg, &v->count);
             break;
         case FW_OPT_JSON:
             v->json = true;
@@ -259,7 +252,7 @@ static int parse(int argc, char **argv, struct queue_verb *v)
 
 int fw_cli_queue(int argc, char **argv)
 {
-    struct queue_verb v = {0};
+    struct queue_verb v = {.interval = FILA_S};
     int status = parse(argc, argv, &v);
     if (status >= 0) {
         return status;
@@ -270,14 +263,14 @@ int fw_cli_queue(int argc, char **argv)
         verb = strcmp(VERBS[i].name, name) == 0 ? &VERBS[i] : verb;
     }
     if (!verb) {
-        return fw_cli_usage("queue", "\"%s\" is none of: ls, create, delete, stats", name);
+        return fw_cli_usage("queue", "\"%s\" is none of: ls, create, delete, stats, config", name);
     }
-    if (argc - optind != (verb->wants_name ? 2 : 1)) {
-        return fw_cli_usage(
-            "queue", "%s takes %s", name,
-            verb->wants_name ? "the name of one queue" : "no arguments");
+    v.words = argv + optind + 1;
+    v.word_count = argc - optind - 1;
+    if (v.word_count < verb->least || v.word_count > verb->most) {
+        return fw_cli_usage("queue", "%s takes %s", name, verb->wants);
     }
-    v.name = verb->wants_name ? argv[optind + 1] : NULL;
+    v.name = verb->most == 1 ? v.words[0] : NULL;
     status = fw_cli_connect("queue", &v.target, &v.client);
     if (status == 0) {
         status = verb->run(&v);

@@ -33,7 +33,7 @@ static void set_urls(struct fw_loader *loader, const struct fw_target *target, c
     fw_value_set_urls(loader, target, urls, count);
 }
 
-static void set(
+void fw_root_set(
     struct fw_loader *loader,
     const struct fw_property *row,
     const char *key,
@@ -43,8 +43,8 @@ static void set(
 {
     const struct fw_target target = {
         .row = row,
-        .object = loader->config,
-        .origin = &loader->memory->root_origins[row - fw_root_table.rows],
+        .object = loader->root_object,
+        .origin = &loader->root_origins[row - loader->root->rows],
         .key = key,
         .where = where,
         .from = from};
@@ -62,7 +62,8 @@ static void set_from_variable(
     const char *value)
 {
     const char *kept = fw_arena_copy(loader->arena, name, strlen(name));
-    set(loader, row, kept, value, ENVIRONMENT,
+    fw_root_set(
+        loader, row, kept, value, ENVIRONMENT,
         (struct fw_origin){FW_ORIGIN_ENVIRONMENT, kept, {0, 0}});
 }
 
@@ -71,6 +72,17 @@ static const char *variable(const struct fw_property *row, const char *name)
 {
     const char *value = getenv(name); /* NOLINT(concurrency-mt-unsafe): nobody sets any */
     return value && (*value || row->kind == FW_KIND_TEXT) ? value : NULL;
+}
+
+void fw_root_set_from_variable(
+    struct fw_loader *loader,
+    const struct fw_property *row,
+    const char *name)
+{
+    const char *value = variable(row, name);
+    if (value) {
+        set_from_variable(loader, row, name, value);
+    }
 }
 
 static void apply_key_file(struct fw_loader *loader, const struct fw_property *row)
@@ -169,7 +181,8 @@ static void apply_option(
     const char *value)
 {
     if (value) {
-        set(loader, fw_table_find(&fw_root_table, path), option, value, COMMAND_LINE,
+        fw_root_set(
+            loader, fw_table_find(&fw_root_table, path), option, value, COMMAND_LINE,
             (struct fw_origin){FW_ORIGIN_COMMAND_LINE, option, {0, 0}});
     }
 }
@@ -183,7 +196,8 @@ static void apply_set(struct fw_loader *loader, const char *word)
     if (!equals || equals == word) {
         fw_report_error(loader->report, COMMAND_LINE, key, "write --set KEY=VALUE");
     } else if (row && fw_property_has_variable(row)) {
-        set(loader, row, key, equals + 1, COMMAND_LINE,
+        fw_root_set(
+            loader, row, key, equals + 1, COMMAND_LINE,
             (struct fw_origin){
                 FW_ORIGIN_COMMAND_LINE, fw_arena_print(loader->arena, "--set %s", path), {0, 0}});
     } else if (row || strncmp(path, "queues", 6) == 0 || fw_table_find(&fw_queue_table, path)) {

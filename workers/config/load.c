@@ -58,8 +58,7 @@ static bool check_text(struct fw_source *source, struct fw_report *report)
     return true;
 }
 
-/* Reads, checks and takes over one file. `path` lives as long as the config. */
-static void load_file(struct fw_loader *loader, const char *path, bool is_main)
+void fw_load_file(struct fw_loader *loader, const char *path, bool is_main)
 {
     struct fw_arena *scratch = &loader->scratch;
     struct fw_source *source = fw_arena_alloc(scratch, 1, sizeof *source);
@@ -106,7 +105,7 @@ static void load_matches(struct fw_loader *loader, const glob_t *matches)
             continue;
         }
         const char *path = matches->gl_pathv[i];
-        load_file(loader, fw_arena_copy(loader->arena, path, strlen(path)), false);
+        fw_load_file(loader, fw_arena_copy(loader->arena, path, strlen(path)), false);
     }
 }
 
@@ -176,6 +175,9 @@ static struct fw_config *new_config(struct fw_loader *loader, const char *path)
     loader->config = config;
     loader->memory = memory;
     loader->arena = &memory->arena;
+    loader->root = &fw_root_table;
+    loader->root_object = config;
+    loader->root_origins = memory->root_origins;
     for (size_t i = 0; i < fw_root_table.count; i++) {
         fw_value_set_default(loader, &fw_root_table.rows[i], config);
     }
@@ -210,6 +212,17 @@ static bool no_memory(struct fw_report *report, struct fw_diagnostics *ret_diagn
     return false;
 }
 
+bool fw_load_end(struct fw_loader *loader, struct fw_diagnostics *ret_diagnostics)
+{
+    bool failed = loader->arena->failed || loader->report->arena.failed || loader->scratch.failed;
+    fw_arena_free(&loader->scratch);
+    if (failed) {
+        return no_memory(loader->report, ret_diagnostics);
+    }
+    fw_report_finish(loader->report, ret_diagnostics);
+    return ret_diagnostics->errors == 0;
+}
+
 bool fw_config_load(
     const char *path,
     const struct fw_config_overrides *overrides,
@@ -230,20 +243,13 @@ bool fw_config_load(
     if (!config) {
         return no_memory(&report, ret_diagnostics);
     }
-    load_file(&loader, config->file, true);
+    fw_load_file(&loader, config->file, true);
     load_included(&loader);
     fw_environment_apply(&loader);
     fw_overrides_apply(&loader);
     fw_validate(&loader);
     add_own_secrets(&loader);
-    bool failed = loader.arena->failed || report.arena.failed || loader.scratch.failed;
-    fw_arena_free(&loader.scratch);
-    if (failed) {
-        fw_config_free(config);
-        return no_memory(&report, ret_diagnostics);
-    }
-    fw_report_finish(&report, ret_diagnostics);
-    if (ret_diagnostics->errors > 0) {
+    if (!fw_load_end(&loader, ret_diagnostics)) {
         fw_config_free(config);
         return false;
     }

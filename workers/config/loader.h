@@ -35,6 +35,9 @@ struct fw_config_memory {
 };
 
 struct fw_loader {
+    const struct fw_table *root; /* of the top of the main file: what it is read into, and from where */
+    void *root_object;
+    struct fw_origin *root_origins; /* by row of `root` */
     struct fw_config *config;
     struct fw_config_memory *memory;
     struct fw_arena *arena; /* of the config */
@@ -98,6 +101,25 @@ const char *fw_read_file(
     char reterr[FW_FILE_ERROR_SIZE]);
 /* `path` as seen from the folder of the file `from`. */
 const char *fw_relative_path(struct fw_arena *arena, const char *from, const char *path);
+
+/* load.c: reads, checks and takes over one file. `path` lives as long as the config. */
+void fw_load_file(struct fw_loader *loader, const char *path, bool is_main);
+/* What every load ends with: hands over the report; false if there are errors, or no memory. */
+bool fw_load_end(struct fw_loader *loader, struct fw_diagnostics *ret_diagnostics);
+
+/* environment.c: sets a key of the root from outside of the files. */
+void fw_root_set(
+    struct fw_loader *loader,
+    const struct fw_property *row,
+    const char *key,
+    const char *value,
+    struct fw_where where,
+    struct fw_origin from);
+/* The same from the environment: the variable's value, when it has one that counts. */
+void fw_root_set_from_variable(
+    struct fw_loader *loader,
+    const struct fw_property *row,
+    const char *name);
 
 /* tree.c: reads one file's settings. `is_main`: all keys, else only `queues`. */
 void fw_tree_read(struct fw_loader *loader, struct fw_source *source, bool is_main);

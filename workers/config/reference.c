@@ -110,6 +110,14 @@ bool fw_config_reference(FILE *out)
     for (size_t i = 0; i < fw_queue_table.count; i++) {
         print_row(out, &arena, &fw_queue_table.rows[i], false);
     }
+    (void)fputs(
+        "\n## The file of `fila-worker broker`\n\n"
+        "Read with `--config FILE`; an option of the same name comes before it.\n\n"
+        "| key | takes | default | meaning |\n|---|---|---|---|\n",
+        out);
+    for (size_t i = 0; i < fw_broker_table.count; i++) {
+        print_row(out, &arena, &fw_broker_table.rows[i], false);
+    }
     bool ok = !arena.failed;
     fw_arena_free(&arena);
     return ok;

@@ -14,10 +14,10 @@
 #define ROOT(m)  offsetof(struct fw_config, m)
 #define QUEUE(m) offsetof(struct fw_queue_config, m)
 
-static const struct fw_choice LEVELS[] = {{"debug", FW_LOG_DEBUG}, {"info", FW_LOG_INFO},
+const struct fw_choice fw_log_levels[] = {{"debug", FW_LOG_DEBUG}, {"info", FW_LOG_INFO},
                                           {"warn", FW_LOG_WARN},   {"error", FW_LOG_ERROR},
                                           {"off", FW_LOG_OFF},     {NULL, 0}};
-static const struct fw_choice FORMATS[] =
+const struct fw_choice fw_log_formats[] =
     {{"auto", FW_LOG_AUTO}, {"text", FW_LOG_TEXT}, {"json", FW_LOG_JSON}, {NULL, 0}};
 static const struct fw_choice ISOLATIONS[] = {
     {"threads", FW_ISOLATION_THREADS},
@@ -77,9 +77,9 @@ static const struct fw_property ROOT_ROWS[] = {
     {.path = "ctl.socket", .kind = FW_KIND_TEXT, .offset = ROOT(ctl_socket), .fallback = "auto",
      .help = "The unix socket that `fila-worker ctl` gives its orders to (mode 0600; this user and root may). `auto` = `fila-worker.ctl` in "
              "`$RUNTIME_DIRECTORY`, `state_dir` or `$XDG_RUNTIME_DIR`, the first that there is; empty = off."},
-    {.path = "log.level", .kind = FW_KIND_CHOICE, .offset = ROOT(log_level), .fallback = "info", .choices = LEVELS,
+    {.path = "log.level", .kind = FW_KIND_CHOICE, .offset = ROOT(log_level), .fallback = "info", .choices = fw_log_levels,
      .help = "The least important lines that are written."},
-    {.path = "log.format", .kind = FW_KIND_CHOICE, .offset = ROOT(log_format), .fallback = "auto", .choices = FORMATS,
+    {.path = "log.format", .kind = FW_KIND_CHOICE, .offset = ROOT(log_format), .fallback = "auto", .choices = fw_log_formats,
      .help = "`auto` = text on a terminal, JSON otherwise."},
     {.path = "include", .kind = FW_KIND_FILES, .fallback = "",
      .help = "A pattern such as `conf.d/*.cfg`, or a list of them, relative to this file. Each match is a file of its own that "

@@ -54,6 +54,9 @@ struct fw_table {
     size_t count;
 };
 
+extern const struct fw_choice fw_log_levels[];
+extern const struct fw_choice fw_log_formats[];
+extern const struct fw_table fw_broker_table; /* offsets in struct fw_broker_config */
 extern const struct fw_table fw_root_table;  /* offsets in struct fw_config */
 extern const struct fw_table fw_queue_table; /* offsets in struct fw_queue_config */
 

@@ -318,7 +318,9 @@ static void unknown_key(
     struct fw_where where = key_place(loader, setting);
     if (fw_table_nearest(group->table, path, nearest)) {
         fw_report_error(loader->report, where, key, "unknown key; did you mean \"%s\"?", nearest);
-    } else if (fw_table_find(other, path) || fw_table_is_group(other, path)) {
+    } else if (
+        loader->root == &fw_root_table &&
+        (fw_table_find(other, path) || fw_table_is_group(other, path))) {
         fw_report_error(
             loader->report, where, key, "unknown key here; it belongs %s",
             in_queue ? "to the top of the file" : "into an entry of `queues`");
@@ -495,7 +497,7 @@ void fw_tree_read(struct fw_loader *loader, struct fw_source *source, bool is_ma
             loader->report, top, "", "libconfig reads this file in another way than it is written");
     } else if (is_main) {
         const struct group group = {
-            &fw_root_table, loader->config, loader->memory->root_origins, "", ""};
+            loader->root, loader->root_object, loader->root_origins, "", ""};
         read_group(loader, &group, config_root_setting(&tree));
     } else {
         read_included(loader, config_root_setting(&tree));

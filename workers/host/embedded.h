@@ -13,6 +13,9 @@ bool fw_embedded_url(const char *url);
 /* Whether it keeps its messages in a file. */
 bool fw_embedded_has_file(const char *url);
 
+/* fila_broker_options.on_script_failure: logs it. */
+void fw_embedded_script_failed(void *user, const fila_script_failure *failure);
+
 /* Starts the broker of `embedded:[PATH][?listen=ADDRESS&sync=full|normal]`. Errors: as
  * fila_broker_open_url. */
 FILA_NODISCARD fila_status

@@ -46,6 +46,15 @@
       "Let whatever reads the log be faster.")                                                      \
     /* Connections and streams */                                                                   \
     X(BROKER_READY, "BROKER-READY", INFO, "The embedded broker serves.", "None.")                   \
+    X(BROKER_CHAOS, "BROKER-CHAOS", WARN,                                                           \
+      "The embedded broker makes faults on purpose; the line has the seed that replays them.",      \
+      "Leave --chaos away in earnest use.")                                                         \
+    X(SCRIPT_FAILED, "SCRIPT-FAILED", WARN,                                                         \
+      "A queue's Lua script failed; the message met what no script would have decided.",            \
+      "See the error; scripts are replaced by deleting the queue and creating it again.")           \
+    X(SCRIPT_BYPASSED, "SCRIPT-BYPASSED", ERROR,                                                    \
+      "A queue's Lua scripts failed too often in a row and are bypassed for a while.",              \
+      "See the error: until then messages get the default fairness key, and nacks are retries.")    \
     X(STREAM_OPEN, "STREAM-OPEN", INFO, "A consume stream is open.", "None.")                       \
     X(STREAM_END, "STREAM-END", WARN,                                                               \
       "A consume stream ended; it is opened again after the pause in the line.",                    \

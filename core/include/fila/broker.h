@@ -101,10 +101,13 @@ FILA_EXPORT FILA_NODISCARD fila_status
 fila_broker_open(const fila_broker_options *options, fila_broker **ret_broker, fila_error *reterr);
 
 /* The same by a URL: `embedded:` (in memory) or `embedded:PATH`, then perhaps
- * `?listen=HOST:PORT&sync=full|normal`. Errors: also FILA_INVALID_ARGUMENT (the URL). Thread: any.
- */
-FILA_EXPORT FILA_NODISCARD fila_status
-fila_broker_open_url(const char *url, fila_broker **ret_broker, fila_error *reterr);
+ * `?listen=HOST:PORT&sync=full|normal`, which come before what `options` (NULL = the defaults) say.
+ * Errors: also FILA_INVALID_ARGUMENT (the URL). Thread: any. */
+FILA_EXPORT FILA_NODISCARD fila_status fila_broker_open_url(
+    const char *url,
+    const fila_broker_options *options,
+    fila_broker **ret_broker,
+    fila_error *reterr);
 
 /* The TCP port it listens on, 0 without one. Thread: any. */
 FILA_EXPORT uint16_t fila_broker_port(const fila_broker *broker);
@@ -181,6 +184,9 @@ FILA_EXPORT FILA_NODISCARD fila_status fila_broker_add_chaos(
     const char *spec,
     uint64_t *ret_seed,
     fila_error *reterr);
+
+/* The seed of the faults in fila_broker_options.chaos; 0 without any. Thread: any. */
+FILA_EXPORT uint64_t fila_broker_chaos_seed(const fila_broker *broker);
 
 /* Whether fila_broker_add_chaos would understand `spec`; if not, `ret_at` (may be NULL) gets the
  * offset of what it does not. Thread: any. */
