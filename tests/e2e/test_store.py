@@ -93,4 +93,4 @@ def broker_refuses_a_strange_file(bench):
     expect_match("the refusal", "notes.txt is no broker file .* was left alone: name another", err)
     expect_equal("the file", bench.read("notes.txt"), b"shopping list\n" * 20)
     _, err = bench.cli("broker", "--data", bench.path("x.db"), "--sync", "sometimes", status=64)
-    expect_match("the refusal", '--sync "sometimes" is neither full nor normal', err)
+    expect_match("the refusal", '--sync: "sometimes" is not one of "full" or "normal"', err)
