@@ -17,8 +17,8 @@ TestSuite(kept, .timeout = 60);
 Test(kept, abi_1_0_runs)
 {
     fila_error error = FILA_ERROR_INIT;
-    (void)setenv("FILA_API_KEY", "secret", 1);
-    (void)setenv("PASSED", "through", 1);
+    (void)setenv("FILA_API_KEY", "secret", 1); // NOLINT(concurrency-mt-unsafe)
+    (void)setenv("PASSED", "through", 1);      // NOLINT(concurrency-mt-unsafe)
     const one_options options = {"word=old", "pause=250ms"};
     cr_assert_eq(
         one_open(TEST_KEPT "/abi-1.0.x86_64.so", options, &error), FILA_OK, "%s", error.text);

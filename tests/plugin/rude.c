@@ -3,6 +3,7 @@
  * One plugin with bad manners, chosen with -DRUDE=... (CMakeLists.txt has the list): what the
  * loader cannot see, and `plugin verify` must. POLITE has none.
  */
+/* NOLINTBEGIN(*): its faults are what it is for */
 #include <fila/plugin.h>
 
 #include <fcntl.h>
@@ -351,3 +352,4 @@ FILA_PLUGIN_DEFINE({
     .handle = rude_handle,
     .close = rude_close,
 })
+/* NOLINTEND(*) */

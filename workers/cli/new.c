@@ -52,7 +52,9 @@ static struct words words_of(const char *name, bool cpp)
     struct words words;
     (void)snprintf(words.ident, sizeof words.ident, "%s", name);
     for (char *c = words.ident; *c; c++) {
-        *c = *c == '-' ? '_' : *c;
+        if (*c == '-') {
+            *c = '_';
+        }
     }
     (void)snprintf(words.source, sizeof words.source, "%s.%s", name, cpp ? "cc" : "c");
     return words;

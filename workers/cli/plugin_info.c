@@ -72,16 +72,16 @@ static json_t *slots_json(const fila_plugin *table)
     const struct {
         const char *name;
         bool there;
-    } SLOTS[] = {
+    } slot_list[] = {
         {"init", table->init != NULL},
         {"handle", true},
         {"close", table->close != NULL},
         {"probe", table->probe != NULL},
     };
 
-    for (size_t i = 0; i < sizeof SLOTS / sizeof SLOTS[0]; i++) {
-        if (SLOTS[i].there) {
-            (void)json_array_append_new(slots, json_string(SLOTS[i].name));
+    for (size_t i = 0; i < sizeof slot_list / sizeof slot_list[0]; i++) {
+        if (slot_list[i].there) {
+            (void)json_array_append_new(slots, json_string(slot_list[i].name));
         }
     }
     return slots;

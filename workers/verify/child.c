@@ -78,9 +78,9 @@ static void arrange(int output)
     if (null > CANARY_LAST) {
         (void)close(null);
     }
-    (void)signal(SIGPIPE, SIG_IGN); /* as in the worker */
+    (void)signal(SIGPIPE, SIG_IGN); // NOLINT(concurrency-mt-unsafe): as in the worker; one thread
     fw_log_init(FW_LOG_OFF, FW_LOG_TEXT);
-    (void)mallopt(M_PERTURB, PERTURB);
+    (void)mallopt(M_PERTURB, PERTURB); // NOLINT(concurrency-mt-unsafe): one thread
 }
 
 static _Noreturn void be_child(
@@ -233,7 +233,9 @@ static void add_end(
 static void add_output(struct fw_verify_report *report, enum fw_verify_check check, struct watch *w)
 {
     for (char *at = w->first; *at; at++) {
-        *at = *at == '\n' || (unsigned char)*at < ' ' ? ' ' : *at;
+        if ((unsigned char)*at < ' ') {
+            *at = ' ';
+        }
     }
     if (w->printed) {
         fw_verify_add(
@@ -276,7 +278,8 @@ void fw_verify_child(
     (void)fflush(NULL);
     (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
     if (pipe2(ends, O_CLOEXEC) || (watch.pid = fork()) < 0) {
-        fw_verify_add(report, check, FW_VERIFY_EXITS, "no child can be made: %s", strerror(errno));
+        fw_verify_add(
+            report, check, FW_VERIFY_EXITS, "no child can be made: %s", strerrordesc_np(errno));
         page->stop = true;
         return;
     }

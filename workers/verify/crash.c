@@ -30,7 +30,7 @@ static const char *base_name(const char *path)
 static bool is_program(const char *file)
 {
     Dl_info own;
-    return dladdr((void *)(uintptr_t)is_program, &own) && !strcmp(own.dli_fname, file);
+    return dladdr(SIGNALS, &own) && !strcmp(own.dli_fname, file); /* any address of ours */
 }
 
 /* The ways into abort, throw and threads, which say nothing of the plugin. */

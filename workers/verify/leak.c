@@ -24,9 +24,9 @@ void fw_verify_leak_step(struct fw_verify_leak *leak)
 
 void fw_verify_leak_end(const struct fw_verify_leak *leak, struct fw_verify_page *page)
 {
-    unsigned quarter = leak->done / 4;
+    size_t quarter = leak->done / 4;
     uint64_t least = UINT64_MAX;
-    for (unsigned i = 1; i < 4; i++) { /* the first quarter fills caches */
+    for (size_t i = 1; i < 4; i++) { /* the first quarter fills caches */
         uint64_t from = leak->at[i * quarter];
         uint64_t to = leak->at[(i + 1) * quarter];
         uint64_t growth = to > from ? to - from : 0;

@@ -50,10 +50,23 @@ static void open_library(void *user, const char *name)
     }
 }
 
+/* A sanitizer's runtime is in the program, by design: without it the file could not be loaded. */
+static bool is_sanitizer(const char *name)
+{
+    static const char *const PREFIXES[] = {
+        "__asan_", "__ubsan_", "__tsan_", "__lsan_", "__sanitizer_"};
+    for (size_t i = 0; i < sizeof PREFIXES / sizeof PREFIXES[0]; i++) {
+        if (!strncmp(name, PREFIXES[i], strlen(PREFIXES[i]))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void look_up(void *user, const struct fw_elf_symbol *symbol)
 {
     struct search *search = user;
-    if (symbol->defined || symbol->weak) {
+    if (symbol->defined || symbol->weak || is_sanitizer(symbol->name)) {
         return;
     }
     for (unsigned i = 0; i < search->count; i++) {

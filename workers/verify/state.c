@@ -63,8 +63,9 @@ static void list_descriptors(struct fw_verify_state *state)
 {
     DIR *folder = opendir("/proc/self/fd");
     state->descriptor_count = 0;
-    for (struct dirent *entry; folder && (entry = readdir(folder));) {
-        int fd = atoi(entry->d_name);
+    for (struct dirent *entry;
+         folder && (entry = readdir(folder));) { // NOLINT(concurrency-mt-unsafe)
+        int fd = (int)strtol(entry->d_name, NULL, 10);
         if (*entry->d_name == '.' || fd == dirfd(folder) ||
             state->descriptor_count == FW_VERIFY_DESCRIPTORS) {
             continue;
@@ -89,7 +90,7 @@ void fw_verify_state_take(struct fw_verify_state *state)
     for (int number = 1; number < FW_VERIFY_SIGNALS; number++) {
         (void)sigaction(number, NULL, &state->actions[number]);
     }
-    const char *locale = setlocale(LC_ALL, NULL);
+    const char *locale = setlocale(LC_ALL, NULL); // NOLINT(concurrency-mt-unsafe)
     (void)snprintf(state->locale, sizeof state->locale, "%s", locale ? locale : "");
     if (!getcwd(state->folder, sizeof state->folder)) {
         state->folder[0] = '\0';
