@@ -85,6 +85,32 @@ ROWS = [
     ("UMASK", "umask", "messages", "after messages it is 0000"),
     ("ENVIRONMENT", "environment", "messages", "it is another"),
     ("PRINT", "output", "messages", "it prints: all work and no play"),
+    # The same faults as the table of bad plugins has them (which runs them in workers).
+    ("bad/CRASH_LOAD", "crash", "load", "ended by SIGSEGV; at CRASH_LOAD.so+0x"),
+    ("bad/CRASH_CONSTRUCTOR", "crash", "load", "ended by SIGSEGV; at CRASH_CONSTRUCTOR.so+0x"),
+    ("bad/CRASH_INIT", "crash", "life", "init, time 1: ended by SIGSEGV"),
+    ("bad/CRASH_HANDLE", "crash", "messages", "ended by SIGSEGV; at CRASH_HANDLE.so+0x"),
+    ("bad/CRASH_CLOSE", "crash", "life", "close, time 1: ended by SIGSEGV"),
+    ("bad/CRASH_THREAD", "crash", "messages", "ended by SIGSEGV; at CRASH_THREAD.so+0x"),
+    ("bad/HANG_LOAD", "hangs", "load", "no end after"),
+    ("bad/HANG_CONSTRUCTOR", "hangs", "load", "no end after"),
+    ("bad/HANG_INIT", "hangs", "life", "init, time 1: no end after"),
+    ("bad/HANG_HANDLE", "hangs", "messages", "no return by a second after the deadline"),
+    ("bad/HANG_CLOSE", "hangs", "life", "close, time 1: no end after"),
+    ("bad/HANG_THREAD", "threads-left", "messages", "more run"),
+    ("bad/HANG_DEAF", "hangs", "messages", "no return by a second after the deadline"),
+    ("bad/WRITES", "writes-view", "messages", "ended by SIGSEGV; at WRITES.so+0x"),
+    ("bad/FORKS", "forked", "messages", "handle returns in a process that it has made"),
+    ("bad/MASK", "signal-mask", "messages", "handle leaves another one"),
+    ("bad/LOCALE", "locale", "messages", "after messages it is"),
+    ("bad/FOLDER", "folder", "messages", "the working directory is /"),
+    ("bad/EXITS", "exits", "messages", "the process exited with status 3"),
+    ("bad/EXITS_NOW", "exits", "messages", "the process exited with status 4"),
+    ("bad/LEAKS", "leak", "messages", "bytes each time"),
+    ("bad/CLOSES", "descriptor-closed", "messages", "descriptor 3, the host's, is closed"),
+    ("bad/THROWS", "crash", "messages", "ended by SIGABRT; at THROWS.so+0x"),
+    ("bad/OVERFLOWS", "crash", "messages", "ended by SIGSEGV; at OVERFLOWS.so+0x"),
+    ("bad/ABORTS", "crash", "messages", "ended by SIGABRT; at ABORTS.so+0x"),
     # Nothing to object to.
     ("NONE", "", "", ""),
     ("POLITE", "", "", ""),
@@ -94,12 +120,16 @@ WARNINGS = {"exports", "option-help", "option-default", "output", "cancel-late"}
 TIMEOUTS = {"DEAF": "5s"}
 
 
+def path_of(folder, name):
+    return os.path.normpath(os.path.join(folder, "..", name + ".so") if "/" in name else os.path.join(folder, name + ".so"))
+
+
 def verify(worker, folder, row):
     """What is wrong with what it says; "" = nothing."""
     name, finding, check, text = row
-    needs = MUST if name in DEFECTS or name == "USELESS_DEFAULT" else []
+    needs = MUST if name in DEFECTS or "/" in name or name == "USELESS_DEFAULT" else []
     command = [worker, "plugin", "verify", "--json", "--timeout", TIMEOUTS.get(name, "300ms"), "--limit", "3s", *needs,
-               os.path.join(folder, name + ".so")]
+               path_of(folder, name)]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=300, check=False)
     wanted = 66 if finding and finding not in WARNINGS else 0
     try:
@@ -125,12 +155,14 @@ def verify(worker, folder, row):
 # What follows from the defect besides its finding.
 ALSO = {
     "SLOW": {"cancel-late"},
-    "HANG_HANDLE": set(),
     "FORK": {"processes-left"},
     "THREAD": {"leak", "hangs"},
-    "SIGNAL": set(),
-    "LEAK_INIT": set(),
-    "CHILD": set(),
+    "bad/FORKS": {"processes-left"},
+    "bad/HANG_THREAD": {"leak"},
+    "bad/HANG_DEAF": {"output"},
+    "bad/EXITS_NOW": {"output"},
+    "bad/THROWS": {"output", "exports"},
+    "bad/ABORTS": {"output"},
 }
 DEFECTS = {"NO_SYMBOL", "WRONG_MAGIC", "OTHER_MAJOR", "NEWER_MINOR", "SMALL_SIZE", "BIG_SIZE", "SMALL_OPTION", "NO_HANDLE",
            "NO_NAME", "BAD_DEFAULT", "SAME_OPTION", "BAD_TYPE", "NULL_OPTIONS", "NOT_CONSTANT", "UNDEFINED", "INIT_FAILS",
@@ -171,7 +203,10 @@ def timed(worker, folder, row):
 
 def main():
     worker, folder, names = sys.argv[1], sys.argv[2], sys.argv[3:]
-    rows = [row for row in ROWS if not names or row[0] in names]
+    rows = [row for row in ROWS if (row[0] in names if names else os.path.exists(path_of(folder, row[0])) or row[0] != "bad/THROWS")]
+    forgotten = {file[:-3] for file in os.listdir(folder)} - {row[0] for row in ROWS}
+    if forgotten:
+        sys.exit("no row for %s" % ", ".join(sorted(forgotten)))
     started = time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(max_workers=8) as pool:
         answers = list(pool.map(lambda row: timed(worker, folder, row), rows))

@@ -62,8 +62,8 @@ static int wrapped_handle(void *self, const fila_delivery *delivery, const fila_
     struct fw_verify_page *page = subject->page;
     sigset_t mask;
     if (!(subject->plugin->table.flags & FILA_PLUGIN_THREAD_SAFE)) {
-        page->message.view = letter->payload.data;
-        page->message.view_len = letter->payload.len;
+        page->message.view = letter->room; /* what is before the payload is no less wrong */
+        page->message.view_len = letter->room_len - letter->guard_len;
         page->message.guard_len = letter->guard_len;
     }
     fw_verify_crash_stack();
