@@ -98,6 +98,7 @@ struct world {
     const struct row *row;
     const char *q;       /* the row's queue name: its id */
     fila_broker *broker; /* in this process; NULL for a process of its own */
+    char path[300];      /* of its file; "" = in memory */
     struct real_server server;
     char url[80];
     uint16_t port;

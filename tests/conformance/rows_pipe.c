@@ -51,7 +51,12 @@ static void fill(struct world *w, int count, size_t size)
 
 static int number_of(const fila_message *message)
 {
-    return atoi(fila_message_payload(message).data);
+    fila_view payload = fila_message_payload(message); /* not terminated */
+    int number = 0;
+    for (size_t i = 0; i < payload.len && payload.data[i] >= '0' && payload.data[i] <= '9'; i++) {
+        number = number * 10 + (payload.data[i] - '0');
+    }
+    return number;
 }
 
 /* The number in flight once it has not grown for a second; the broker is idle in between. */

@@ -62,7 +62,15 @@ static void open_here(struct world *w)
     fila_broker_options options = FILA_BROKER_OPTIONS_INIT;
     fila_error error;
     const struct wishes *wishes = &w->row->wishes;
+    const char *folder =
+        getenv("FILA_CONFORMANCE_DATA"); /* then each has a file of its own there */
     options.listen = w->target == TARGET_GRPC ? "127.0.0.1:0" : NULL;
+    if (folder) {
+        (void)snprintf(
+            w->path, sizeof w->path, "%.200s/%.60s.%d.db", folder, w->row->id, (int)getpid());
+        options.path = w->path;
+        options.sync = FILA_SYNC_NORMAL;
+    }
     if (wishes->command_capacity) {
         options.command_capacity = wishes->command_capacity;
     }
@@ -159,6 +167,9 @@ void world_close(struct world *w)
     fila_broker_free(w->broker);
     if (!w->broker) {
         real_server_stop(&w->server);
+    }
+    if (w->path[0]) {
+        (void)unlink(w->path);
     }
 }
 

@@ -24,9 +24,6 @@ static const struct row ROWS[] = {
      "\"embedded:?port=1\": unknown parameter \"port=1\"; there are listen=HOST:PORT and sync=full|normal"},
     {"embedded:?sync=off", FILA_INVALID_ARGUMENT,
      "\"embedded:?sync=off\": sync is full or normal, not \"off\""},
-    {"embedded:/proc/no/such.db", FILA_BROKER_UNAVAILABLE,
-     "/proc/no/such.db: cannot open: unable to open database file: No such file or directory; the file and its folder "
-     "must be writable"},
     {"embedded:?listen=", FILA_INVALID_ARGUMENT, "\"embedded:?listen=\": listen wants HOST:PORT"},
 };
 
