@@ -49,17 +49,22 @@ def kill_twelve(bench, ledger, chance):
     return kills(bench, ledger, chance, 12, 3000)
 
 
-def kills(bench, ledger, chance, count, messages):
+@row("kill -9 of the worker at 12 random instants, with state_dir", real=True)
+def kill_twelve_with_state(bench, ledger, chance):
+    return kills(bench, ledger, chance, 12, 3000, top='state_dir = "state";')
+
+
+def kills(bench, ledger, chance, count, messages, top=""):
     ledger.create()
     ledger.produce(messages)
     ledger.produce(20, "r")
     ledger.produce(10, "f")
     ledger.produce(20, "p")
     for i in range(count):
-        worker = ledger.start("worker %d" % i, run="4ms")
+        worker = ledger.start("worker %d" % i, run="4ms", top=top)
         later(bench, ledger, chance.uniform(0, 0.3), len(ledger.runs()) + 1)
         kill(worker)
-    ledger.finish()
+    ledger.finish(top=top)
     return count * DEATH
 
 
@@ -131,7 +136,7 @@ def stop_worker(bench, ledger, chance):
     return worker_that_stops(bench, ledger, "run", DEATH + PIPE)
 
 
-@row('the same with unsure_lease = "skip"', real=True)
+@row('SIGSTOP of a worker, with unsure_lease = "skip"', real=True)
 def stop_careful_worker(bench, ledger, chance):
     return worker_that_stops(bench, ledger, "skip", DEATH)
 

@@ -84,9 +84,9 @@ class Ledger:
     def wait_done(self, seconds=60):
         self.bench.wait_until("the queue to be empty", seconds, self.depth, lambda d: d == 0)
 
-    def finish(self, seconds=60, statuses=(0,)):
+    def finish(self, seconds=60, statuses=(0,), top=""):
         """A worker without any fault does what is left."""
-        worker = self.start("last worker", environment={"FILA_CRASH_AT": None})
+        worker = self.start("last worker", environment={"FILA_CRASH_AT": None}, top=top)
         self.wait_done(seconds)
         self.stop(worker, statuses=statuses)
 
