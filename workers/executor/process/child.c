@@ -235,6 +235,7 @@ int fw_child_start(
     error = error ? error : spawn(child, &ends);
     close_fd(&ends.socket);
     close_fd(&ends.output);
+    close_fd(&child->area.fd); /* both have it mapped */
     if (!error) {
         child->pidfd = (int)syscall(SYS_pidfd_open, child->pid, 0);
         error = child->pidfd < 0 ? errno : 0;

@@ -344,13 +344,13 @@ void fw_life_ready(struct fw_child *child)
         }
         slot->child = child;
     }
+    fw_life_free(child);
     lock(process);
     if (!process->is_up && ++process->locked.ready == process->concurrency) {
         process->is_up = true;
         (void)pthread_cond_broadcast(&process->locked.changed);
     }
     unlock(process);
-    fw_life_free(child);
 }
 
 /* ---- Ends ---- */

@@ -498,7 +498,6 @@ static int64_t look(struct fw_process *process)
 {
     int64_t now = fila_now();
     int64_t next = FILA_NEVER;
-    (void)atomic_exchange(&process->cancels, false);
     for (struct fw_child *child = process->children, *following = NULL; child; child = following) {
         following = child->next;
         next = earlier(next, look_at_child(child, now));

@@ -211,8 +211,7 @@ static bool unqueue(struct fw_process *process, struct fw_job *wanted)
     return false;
 }
 
-/* Which child has it is only known by looking: cancels are rare. `children` is the manager's, so it
- * is he who looks. */
+/* Which child has it is only known by looking: the list of children is the manager's. */
 static void process_cancel(struct fw_executor *executor, struct fw_job *job)
 {
     struct fw_process *process = process_of(executor);
@@ -223,7 +222,6 @@ static void process_cancel(struct fw_executor *executor, struct fw_job *job)
     if (waited) {
         fw_job_refuse(process->done, job, "cancelled before it was started");
     } else {
-        atomic_store(&process->cancels, true);
         fw_process_poke(process);
     }
 }

@@ -240,7 +240,6 @@ struct fw_process {
     _Atomic int64_t until; /* when the manager looks next; what is due earlier pokes it */
     atomic_bool has_probe;
     atomic_bool refresh; /* asked for */
-    atomic_bool cancels; /* some job that runs is cancelled since the manager looked */
 
     struct {
         pthread_mutex_t mutex;

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: AGPL-3.0-or-later
+ *
+ * A plugin for the tests of children: does what the payload says.
+ *
+ *     tell      rejects; the reason is all that it sees of the message
+ *     cancel    waits on cancel_fd; then a retry, whose reason says what `cancelled` said
+ *     defer     completed as done by a thread of its own
+ *     early     completed as rejected before `handle` returns
+ *     later     a retry after 1.5 s, caused by a timeout
+ *     pid       rejects; the reason is the process id
+ */
+#include <fila/plugin.h>
+
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct deferred {
+    const fila_delivery *delivery;
+    const fila_services *services;
+};
+
+static int is(const fila_delivery *d, const char *word)
+{
+    return d->payload_len >= strlen(word) && !memcmp(d->payload, word, strlen(word));
+}
+
+static int say(const fila_delivery *d, const fila_services *s, const char *text, int verdict)
+{
+    s->reason(s, d, text);
+    return verdict;
+}
+
+static int tell(const fila_delivery *d, const fila_services *s)
+{
+    char text[512];
+    size_t cursor = 0;
+    size_t key_len = 0;
+    size_t value_len = 0;
+    const char *key = NULL;
+    const char *value = NULL;
+    int len = snprintf(
+        text, sizeof text, "%.*s %.*s %.*s attempt %u of %zu bytes, %s", (int)d->queue_len,
+        d->queue, (int)d->id_len, d->id, (int)d->fairness_key_len, d->fairness_key, d->attempt,
+        d->payload_len, s->deadline_ms(d) > 0 ? "in time" : "late");
+    while (s->next_header(d, &cursor, &key, &key_len, &value, &value_len)) {
+        len += snprintf(
+            text + len, sizeof text - (size_t)len, " %.*s=%.*s", (int)key_len, key, (int)value_len,
+            value);
+    }
+    s->log(s, d, FILA_LOG_WARN, "it was told");
+    return say(d, s, text, FILA_REJECT);
+}
+
+static int wait_for_cancel(const fila_delivery *d, const fila_services *s)
+{
+    struct pollfd fd = {.fd = s->cancel_fd(d), .events = POLLIN};
+    while (!s->cancelled(d)) {
+        (void)poll(&fd, 1, 10000);
+        fd.fd = s->cancel_fd(d);
+    }
+    return say(d, s, s->deadline_ms(d) > 0 ? "cancelled in time" : "cancelled late", FILA_RETRY);
+}
+
+static void *complete(void *arg)
+{
+    struct deferred *deferred = arg;
+    (void)deferred->services->complete(deferred->delivery, FILA_ACK, NULL);
+    free(deferred);
+    return NULL;
+}
+
+static int defer(const fila_delivery *d, const fila_services *s)
+{
+    struct deferred *deferred = malloc(sizeof *deferred);
+    pthread_t thread;
+    if (!deferred) {
+        return FILA_RETRY;
+    }
+    *deferred = (struct deferred){d, s};
+    if (pthread_create(&thread, NULL, complete, deferred)) {
+        abort();
+    }
+    (void)pthread_detach(thread);
+    return FILA_DEFER;
+}
+
+static int handle(void *self, const fila_delivery *d, const fila_services *s)
+{
+    char text[32];
+    (void)self;
+    if (is(d, "tell")) {
+        return tell(d, s);
+    }
+    if (is(d, "cancel")) {
+        return wait_for_cancel(d, s);
+    }
+    if (is(d, "defer")) {
+        return defer(d, s);
+    }
+    if (is(d, "early")) {
+        return s->complete(d, FILA_REJECT, "early") ? FILA_ACK : FILA_DEFER;
+    }
+    if (is(d, "later")) {
+        s->retry_after(d, 1500);
+        s->cause(d, FILA_CAUSE_TIMEOUT);
+        return FILA_RETRY;
+    }
+    (void)snprintf(text, sizeof text, "%d", (int)getpid());
+    return say(d, s, text, FILA_REJECT);
+}
+
+static int probe(void *self, const fila_services *s)
+{
+    const fila_option_value *answer = s->option(s, "answer");
+    (void)self;
+    while (answer->integer > 1) {
+        (void)sleep(1);
+    }
+    return (int)answer->integer;
+}
+
+static const fila_option OPTIONS[] = {
+    {"answer", FILA_OPTION_INT, 0, "1", 0, 2, "Of the probe; 2: it hangs."},
+};
+
+FILA_PLUGIN_DEFINE({
+    FILA_PLUGIN_HEAD,
+    .name = "steps",
+    .version = "1.0",
+    .options = OPTIONS,
+    .option_count = FILA_COUNT(OPTIONS),
+    .handle = handle,
+    .probe = probe,
+})
