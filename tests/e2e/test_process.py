@@ -170,8 +170,10 @@ def a_new_file_takes_over(bench):
         bench.enqueue_lines("work", ["build"])
         return worker.wait_event("MESSAGE-DEAD", since=mark)["error"]
     expect_equal("first", build(), "build one")
+    mark = worker.mark()
     put_plugin(bench, "broken")
     worker.signal(signal.SIGHUP)
+    worker.wait_event("RELOAD-DONE", since=mark)
     kept = worker.wait_event("PLUGIN-KEPT")
     expect_match("why", "this build cannot start", kept["error"])
     expect_equal("children", children(worker), old)
@@ -180,9 +182,8 @@ def a_new_file_takes_over(bench):
     bench.wait_until("a new child of the old build", 20, lambda: children(worker),
                      lambda now: len(now) == 2 and old[0] not in now)
     expect_equal("a child of the old build", build(), "build one")
-    put_plugin(bench, "two")
-    worker.signal(signal.SIGHUP)
-    worker.wait_event("PLUGIN-REPLACED", generation=3)
+    put_plugin(bench, "two")  # noticed without being told
+    worker.wait_event("PLUGIN-REPLACED")
     bench.wait_until("all new children", 20, lambda: children(worker),
                      lambda now: len(now) == 2 and old[1] not in now)
     for _ in range(4):

@@ -19,10 +19,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CHECK(condition)                                                              \
-    ((condition) ? (void)0                                                            \
-                 : ((void)fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition), \
-                    exit(1)))
+#define CHECK(condition) \
+    ((condition)         \
+         ? (void)0       \
+         : ((void)fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition), exit(1)))
 
 enum {
     MANY = 200
@@ -294,8 +294,7 @@ static void test_stop(void)
     for (int i = 0; i < 3; i++) {
         struct fw_job *job = await();
         CHECK(job == hangs || job == hangs_too || job == waits);
-        CHECK(
-            job == waits ? job->verdict.started == 0 : job->verdict.cause == FW_CAUSE_TIMEOUT);
+        CHECK(job == waits ? job->verdict.started == 0 : job->verdict.cause == FW_CAUSE_TIMEOUT);
         forget(job);
     }
     CHECK(test.ends[FW_CHILD_END_TIMEOUT] == 2);

@@ -194,7 +194,7 @@ void fw_executor_get_state(struct fw_executor *executor, struct fw_executor_stat
 uint32_t fw_executor_stuck(struct fw_executor *executor);
 /* The counters of the handler's own (plugin/counters.h). As long as the executor. Thread: any. */
 const struct fw_counters *fw_executor_counters(const struct fw_executor *executor);
-/* Looks whether the plugin's file has been replaced. Isolation "process" then starts children with
+/* Looks whether the plugin's file has been replaced (children: they also notice by themselves). Isolation "process" then starts children with
  * the new one, and once the first of them has loaded it and made its instance, lets the others end
  * after their message; if it cannot, all stays as it was (events PLUGIN-REPLACED, PLUGIN-KEPT).
  * Does not wait for any of that. Threads: does nothing, a file is loaded once. Thread: any. */

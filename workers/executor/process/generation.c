@@ -5,8 +5,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -73,4 +75,39 @@ bool fw_generation_is_current(const struct fw_generation *generation)
     return !stat(generation->path, &st) && st.st_dev == generation->device &&
            st.st_ino == generation->inode && st.st_size == generation->size &&
            mtime_of(&st) == generation->mtime_ns;
+}
+
+/* ---- Notice ---- */
+
+int fw_generation_watch(const struct fw_generation *generation)
+{
+    char folder[PATH_MAX];
+    int len = (int)(strrchr(generation->path, '/') - generation->path); /* it is absolute */
+    int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+    if (fd < 0) {
+        return -1;
+    }
+    (void)snprintf(folder, sizeof folder, "%.*s", len ? len : 1, generation->path);
+    if (inotify_add_watch(fd, folder, IN_CLOSE_WRITE | IN_MOVED_TO) < 0) {
+        (void)close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+bool fw_generation_noticed(const struct fw_generation *generation, int inotify)
+{
+    _Alignas(struct inotify_event) char events[4096];
+    const char *name = strrchr(generation->path, '/') + 1;
+    bool found = false;
+    ssize_t len;
+    while ((len = read(inotify, events, sizeof events)) > 0) {
+        for (ssize_t at = 0; at < len;) {
+            const struct inotify_event *event = (const struct inotify_event *)(events + at);
+            found = found || (event->mask & IN_Q_OVERFLOW) ||
+                    (event->len && !strcmp(event->name, name));
+            at += (ssize_t)(sizeof *event + event->len);
+        }
+    }
+    return found;
 }

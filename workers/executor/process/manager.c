@@ -15,7 +15,8 @@
 #include <unistd.h>
 
 #define EVENTS_AT_ONCE  64
-#define PACKETS_AT_ONCE 16 /* of one child, before others have their turn */
+#define PACKETS_AT_ONCE 16              /* of one child, before others have their turn */
+#define NOTICE_AFTER    (200 * FILA_MS) /* a file's change: it may be one of several */
 #define EOF_GRACE       FILA_S
 #define ABANDON_AFTER   (5 * FILA_S) /* of a killed process that does not end */
 
@@ -502,9 +503,12 @@ static int64_t look(struct fw_process *process)
         following = child->next;
         next = earlier(next, look_at_child(child, now));
     }
-    if (atomic_exchange(&process->refresh, false)) {
+    bool due = process->notice_at && now >= process->notice_at;
+    if (atomic_exchange(&process->refresh, false) || due) {
+        process->notice_at = 0;
         fw_life_refresh(process);
     }
+    next = earlier(next, process->notice_at ? process->notice_at : FILA_NEVER);
     next = earlier(next, fw_life_maintain(process, now));
     next = earlier(next, look_at_queue(process, now));
     fw_process_dispatch(process);
@@ -526,6 +530,12 @@ static void on_event(struct fw_process *process, const struct fw_source *source)
         break;
     case FW_SOURCE_OUTPUT:
         on_output(child);
+        break;
+    case FW_SOURCE_FOLDER:
+        if (fw_generation_noticed(process->generation, process->folder)) {
+            process->notice_at = fila_now() + NOTICE_AFTER;
+            process->look_again = true;
+        }
         break;
     case FW_SOURCE_EXIT:
         on_exit_seen(child);

@@ -296,6 +296,9 @@ static void free_process(struct fw_process *process)
     if (process->wake_fd >= 0) {
         (void)close(process->wake_fd);
     }
+    if (process->folder >= 0) {
+        (void)close(process->folder);
+    }
     (void)pthread_cond_destroy(&process->locked.changed);
     (void)pthread_mutex_destroy(&process->locked.mutex);
     fw_counters_free(process->counters);
@@ -372,13 +375,24 @@ static bool watch_wakes(struct fw_process *process)
            !epoll_ctl(process->epoll, EPOLL_CTL_ADD, process->wake_fd, &event);
 }
 
+/* A replacement that nobody is told of is found at the next reload, or start of a child. */
+static void watch_folder(struct fw_process *process)
+{
+    process->folder_source = (struct fw_source){FW_SOURCE_FOLDER, NULL};
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = &process->folder_source};
+    process->folder = fw_generation_watch(process->generation);
+    if (process->folder >= 0) {
+        (void)epoll_ctl(process->epoll, EPOLL_CTL_ADD, process->folder, &event);
+    }
+}
+
 static struct fw_process *new_process(const struct fw_executor_options *options)
 {
     struct fw_process *process = calloc(1, sizeof *process);
     if (!process) {
         return NULL;
     }
-    process->epoll = process->wake_fd = -1;
+    process->epoll = process->wake_fd = process->folder = -1;
     (void)pthread_mutex_init(&process->locked.mutex, NULL);
     fw_cond_init(&process->locked.changed);
     set_options(process, options);
@@ -487,6 +501,7 @@ fila_status fw_process_start(
         return status;
     }
     process->generations = process->locked.generation = 1;
+    watch_folder(process);
     int error = fw_pool_thread(&process->thread, fw_manager_main, process);
     if (error) {
         free_process(process);

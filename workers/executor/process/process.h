@@ -58,6 +58,11 @@ void fw_generation_release(struct fw_generation *generation); /* takes NULL */
 /* Whether its path still leads to it. */
 bool fw_generation_is_current(const struct fw_generation *generation);
 
+/* An inotify descriptor for the folder of the file; -1 without one. */
+int fw_generation_watch(const struct fw_generation *generation);
+/* Reads what it says. Whether it is about the file: written and closed, or put in its place. */
+bool fw_generation_noticed(const struct fw_generation *generation, int inotify);
+
 /* ---- Names of places in an ELF file (symbols.c); the file is not trusted ---- */
 
 /* The function that has the address (as linked, not as loaded). False: none, or it is stripped. */
@@ -111,6 +116,7 @@ enum fw_step {
 
 enum fw_source_kind {
     FW_SOURCE_WAKE,
+    FW_SOURCE_FOLDER,
     FW_SOURCE_SOCKET,
     FW_SOURCE_EXIT,
     FW_SOURCE_OUTPUT
@@ -219,7 +225,10 @@ struct fw_process {
     pid_t parent;
     int epoll;
     int wake_fd;
+    int folder; /* inotify of the plugin's folder; -1 = it is not watched */
     struct fw_source wake_source;
+    struct fw_source folder_source;
+    int64_t notice_at; /* when to look at the plugin's file; 0 = it has not changed */
     struct fw_slot *slots;
     struct fw_child *children;
     struct fw_child *graveyard; /* dead; freed at the end of a turn */
