@@ -11,8 +11,6 @@ CONFIG = """broker = "%s";
 queues = ( { queue = "work"; handler = { plugin = "%s"; %s }; concurrency = 4; %s
   retry = { attempts = 2; first = "20ms"; max = "50ms"; }; } %s );
 """
-
-
 LONG = 'timeout = "25s"; visibility_timeout = "60s";'
 
 
@@ -23,13 +21,23 @@ def config(bench, handler="", rest="", top="", times=LONG):
 @test(real_server=True)
 def publish_then_ack(bench):
     """Headers, order of the account, and the trace that goes on."""
+    published_then_acked(bench, LONG)
+
+
+@test(real_server=True)
+def publish_from_children(bench):
+    """The same, of handlers that run in children."""
+    published_then_acked(bench, LONG + ' isolation = "process";')
+
+
+def published_then_acked(bench, times):
     trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     for queue in ("work", "out"):
         bench.create_queue(queue)
     for _ in range(5):
         bench.cli("enqueue", "work", "--header", "traceparent=" + trace, "-", data="ack out 3")
     keep_payload(bench, 'echo "$FILA_HEADER_TRACEPARENT $FILA_HEADER_FROM" >> headers.txt')
-    worker = bench.start_worker(config(bench, rest=', { queue = "out"; concurrency = 1; '
+    worker = bench.start_worker(config(bench, times=times, rest=', { queue = "out"; concurrency = 1; '
                                                    'handler = { plugin = "exec"; command = [ "./keep.sh" ]; }; }'))
     bench.wait_files("done", 15)
     bench.wait_stats("work", depth=0)
