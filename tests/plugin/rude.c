@@ -315,7 +315,10 @@ static int rude_handle(void *self, const fila_delivery *delivery, const fila_ser
         pause_ms((long)services->deadline_ms(delivery) + 600);
         break;
     case DEAF:
-        for (int i = 0; i < 10 && !services->cancelled(delivery); i++) {
+        if (services->deadline_ms(delivery) < 1000) {
+            break;
+        }
+        for (int i = 0; i < 100 && !services->cancelled(delivery); i++) {
             pause_ms(1);
         }
         pause_ms(services->cancelled(delivery) ? 3500 : 0);

@@ -128,7 +128,7 @@ def verify(worker, folder, row):
     """What is wrong with what it says; "" = nothing."""
     name, finding, check, text = row
     needs = MUST if name in DEFECTS or "/" in name or name == "USELESS_DEFAULT" else []
-    command = [worker, "plugin", "verify", "--json", "--timeout", TIMEOUTS.get(name, "300ms"), "--limit", "3s", *needs,
+    command = [worker, "plugin", "verify", "--json", "--timeout", TIMEOUTS.get(name, "1s"), "--limit", "4s", *needs,
                path_of(folder, name)]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=300, check=False)
     wanted = 66 if finding and finding not in WARNINGS else 0
