@@ -16,7 +16,7 @@ if [ "${1:-}" = --list ]; then
     shift
 fi
 if [ $# -eq 0 ]; then
-    echo "usage: install-packages.sh [--list] GROUP...   (groups: build run test lint)" >&2
+    echo "usage: install-packages.sh [--list] GROUP...   (groups: build run test lint browser)" >&2
     exit 64
 fi
 packages=$(awk -v groups="$*" '

@@ -120,7 +120,9 @@ def ctl_loglevel_reload_drain(bench):
     bench.write("fila-worker.cfg", config)
     bench.cli("ctl", "dump")
     worker.wait_event("DUMP", queue="work")
-    worker.signalled = True
+    mark = worker.mark()
+    worker.signal(signal.SIGUSR1)
+    worker.wait_event("DUMP", since=mark, queue="other")
     bench.cli("ctl", "drain")
     worker.wait(20, 0)
     expect_equal("why", worker.events("DRAIN-START")[0]["why"], "fila-worker ctl drain")

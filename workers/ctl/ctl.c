@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "status/dump.h"
 #include "status/status_json.h"
 
 #include <errno.h>
@@ -99,31 +100,12 @@ static void status(struct fw_ctl *ctl, int fd)
     fw_snapshot_free(s);
 }
 
-static void log_held(const struct fw_snapshot *s, const struct fw_queue_status *q)
-{
-    for (uint32_t i = 0; i < q->held_count; i++) {
-        const struct fw_held_status *h = &q->held_list[i];
-        FW_LOG(
-            FW_EVENT_DUMP, "held", fw_str("queue", q->queue), fw_str("message_id", h->id),
-            fw_str("state", fw_held_phase_name(h->phase)), fw_int("tries", h->tries),
-            fw_int("held_ms", (s->now - h->read_at) / FILA_MS),
-            fw_int("lease_left_ms", (h->lease_end - s->now) / FILA_MS));
-    }
-    FW_LOG(
-        FW_EVENT_DUMP, "queue", fw_str("queue", q->queue), fw_int("held", q->stats.held),
-        fw_int("listed", q->held_count), fw_int("running", q->stats.running),
-        fw_int("retry_waiting", q->stats.retry_waiting), fw_int("streams_up", q->stats.streams_up),
-        fw_int("stuck_handlers", q->stuck));
-}
-
 static void dump(struct fw_ctl *ctl, int fd)
 {
     const struct fw_status_source *source = ctl->commands->source;
     struct fw_snapshot *s = source->take(source->user, FW_SNAPSHOT_LISTS, PATIENCE);
-    for (uint32_t i = 0; s && i < s->queue_count; i++) {
-        if (!s->queues[i].gone) {
-            log_held(s, &s->queues[i]);
-        }
+    if (s) {
+        fw_status_dump(s);
     }
     send_result(fd, s != NULL, "the I/O thread does not answer");
     fw_snapshot_free(s);

@@ -6,6 +6,7 @@
 #include "orders.h"
 #include "precheck.h"
 #include "served.h"
+#include "status/dump.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -32,7 +33,8 @@ enum {
             */
 #define BEAT_WITHIN \
     (60 * FILA_S) /* /livez: a reload may load slow handlers, a stop waits for stuck ones */
-#define HURRY (2 * FILA_S) /* a second TERM: this long for returning what is held */
+#define DUMP_WITHIN (5 * FILA_S)
+#define HURRY       (2 * FILA_S) /* a second TERM: this long for returning what is held */
 
 /* What the HTTP thread may know of the supervisor. */
 struct published {
@@ -236,6 +238,7 @@ static int open_signals(void)
     (void)sigaddset(&set, SIGINT);
     (void)sigaddset(&set, SIGHUP);
     (void)sigaddset(&set, SIGCONT);
+    (void)sigaddset(&set, SIGUSR1);
     if (!isatty(STDIN_FILENO)) { /* Ctrl-Z keeps its meaning on a terminal */
         (void)sigaddset(&set, SIGTSTP);
     }
@@ -291,6 +294,8 @@ static bool open_io(struct host *h)
 static void note_signal(struct host *h, int number)
 {
     switch (number) {
+    case SIGUSR1: /* nothing is held yet that a dump could show, or a reload is on */
+        break;
     case SIGHUP:
         h->reload_asked = true;
         break;
@@ -581,6 +586,18 @@ static void reload(struct host *h)
 
 /* ---- The loop ---- */
 
+static void dump(struct host *h)
+{
+    struct fw_snapshot *s = take_snapshot(h, FW_SNAPSHOT_LISTS, DUMP_WITHIN);
+    if (s) {
+        fw_status_dump(s);
+    } else {
+        FW_LOG(
+            FW_EVENT_INTERNAL, "no dump: the I/O thread does not answer", fw_int("pid", getpid()));
+    }
+    fw_snapshot_free(s);
+}
+
 static void on_signal(struct host *h, int number)
 {
     switch (number) {
@@ -592,6 +609,9 @@ static void on_signal(struct host *h, int number)
         break;
     case SIGCONT:
         fw_io_pause(h->io, false);
+        break;
+    case SIGUSR1:
+        dump(h);
         break;
     default:
         drain(h, number == SIGTERM ? "SIGTERM" : "SIGINT");
