@@ -108,8 +108,8 @@ static char *metrics(const struct fw_snapshot *s)
 Test(pages, metrics_lines)
 {
     static const char *const LINES[] = {
-        "# TYPE fila_worker_messages_received_total counter\n"
-        "fila_worker_messages_received_total{queue=\"a\\\\b\\\"c\\nd\",handler=\"exec\"} 7\n",
+        ("# TYPE fila_worker_messages_received_total counter\n"
+         "fila_worker_messages_received_total{queue=\"a\\\\b\\\"c\\nd\",handler=\"exec\"} 7\n"),
         "fila_worker_messages_finished_total{queue=\"a\\\\b\\\"c\\nd\",handler=\"exec\",outcome=\"acked\"} 7\n",
         "_bucket{queue=\"a\\\\b\\\"c\\nd\",handler=\"exec\",le=\"0.0005\"} 0\n",
         "_bucket{queue=\"a\\\\b\\\"c\\nd\",handler=\"exec\",le=\"0.001\"} 1\n",
