@@ -419,7 +419,9 @@ fila_status fw_ctl_start(
     if (!ctl->path || ctl->stop_fd < 0) {
         status = fila_fail(reterr, FILA_NO_MEMORY, "no memory for the control socket");
     }
-    status = status ? status : open_socket(ctl, reterr);
+    if (status == FILA_OK && ctl->path) {
+        status = open_socket(ctl, reterr);
+    }
     if (status == FILA_OK && pthread_create(&ctl->thread, NULL, ctl_main, ctl)) {
         (void)unlink(ctl->path);
         status = fila_fail(reterr, FILA_NO_MEMORY, "cannot start the control thread");

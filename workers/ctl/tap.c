@@ -67,7 +67,7 @@ void fw_tap_free(struct fw_tap *tap)
 /* Bytes as text where they are UTF-8, else in hex. */
 static void put_bytes(json_t *object, const char *key, fila_view bytes, size_t limit)
 {
-    size_t len = bytes.len < limit ? bytes.len : limit;
+    size_t len = !bytes.data ? 0 : bytes.len < limit ? bytes.len : limit;
     json_t *text = json_stringn(bytes.data ? bytes.data : "", len);
     if (text) {
         (void)json_object_set_new(object, key, text);
@@ -75,7 +75,7 @@ static void put_bytes(json_t *object, const char *key, fila_view bytes, size_t l
     }
     char name[64];
     char *hex = malloc(2 * len + 1);
-    for (size_t i = 0; hex && i < len; i++) {
+    for (size_t i = 0; hex && bytes.data && i < len; i++) {
         (void)snprintf(hex + 2 * i, 3, "%02x", (unsigned char)bytes.data[i]);
     }
     (void)snprintf(name, sizeof name, "%s_hex", key);

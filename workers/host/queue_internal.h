@@ -63,16 +63,15 @@ struct fw_queue {
     bool create;
     struct fw_delivery *engine;
     struct fw_executor *executor;
-    double rate;          /* by order; negative = the config's */
-    uint32_t concurrency; /* by order; 0 = the config's */
+    double rate; /* by order; negative = the config's */
     const struct fw_plugin *plugin;
-    char build_id[65]; /* of its file, in hex */
     struct fw_record record;
     struct fw_item_pool items;
     struct fw_journal_entry *restored; /* until the engine has them */
     size_t restored_count;
     struct fw_stream_slot *streams;
     uint32_t stream_count;
+    uint32_t concurrency; /* by order; 0 = the config's */
     struct fw_turn *turn; /* of the I/O thread that has us */
     struct fw_job *runs;  /* collected by the pump */
     struct fw_job **runs_end;
@@ -87,6 +86,7 @@ struct fw_queue {
     _Atomic(enum fw_probe_answer) probe_answer;
     atomic_bool executor_stopped; /* it has given up its handler: for the next pump */
     bool stands_still;            /* and we have paused for it */
+    char build_id[65];            /* of the plugin's file, in hex */
     fila_endpoints *endpoints; /* the broker in use, and the leader that it named for this queue */
     struct fw_watch_state watch;
 };

@@ -214,8 +214,10 @@ static enum MHD_Result refuse(
     const char *text,
     const char *allow)
 {
-    struct MHD_Response *response = MHD_create_response_from_buffer(
-        strlen(text), (void *)(uintptr_t)text, MHD_RESPMEM_PERSISTENT);
+    char copy[256];
+    int len = snprintf(copy, sizeof copy, "%s", text);
+    struct MHD_Response *response =
+        MHD_create_response_from_buffer((size_t)len, copy, MHD_RESPMEM_MUST_COPY);
     if (!response) {
         return MHD_NO;
     }

@@ -19,6 +19,7 @@
 enum {
     IDLE_SECONDS = 10,             /* of a connection on which nothing moves */
     CONNECTION_MEMORY = 32 * 1024, /* the longest request line with its headers, less a little */
+    LONGEST_WAIT_MS = 3600 * 1000,
     FILES = 2
 };
 
@@ -49,6 +50,7 @@ static bool has_body(struct MHD_Connection *connection)
            MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "Transfer-Encoding");
 }
 
+/* NOLINTNEXTLINE(readability-function-size): the library's signature */
 static enum MHD_Result on_request(
     void *user,
     struct MHD_Connection *connection,
@@ -148,7 +150,7 @@ static int wait_ms(struct fw_http *http, int64_t now)
         (left < 0 || (int64_t)ms < left)) {
         left = (int64_t)ms;
     }
-    return left > 3600 * 1000 ? 3600 * 1000 : (int)left;
+    return left > LONGEST_WAIT_MS ? LONGEST_WAIT_MS : (int)left;
 }
 
 static void *http_main(void *arg)

@@ -125,7 +125,7 @@ int fw_listen_open(const struct fw_listen_address *address)
 
 unsigned fw_listen_port(int fd)
 {
-    struct sockaddr_storage own;
+    struct sockaddr_storage own = {0};
     socklen_t len = sizeof own;
     if (getsockname(fd, (struct sockaddr *)&own, &len)) {
         return 0;

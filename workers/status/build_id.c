@@ -65,9 +65,9 @@ static int look_at(struct dl_phdr_info *info, size_t size, void *user)
     for (int i = 0; i < info->dlpi_phnum; i++) {
         const ElfW(Phdr) *p = &info->dlpi_phdr[i];
         uintptr_t start = info->dlpi_addr + p->p_vaddr;
-        if (p->p_type == PT_NOTE && read_notes(
-                                        search, (const unsigned char *)start,
-                                        p->p_memsz)) { /* NOLINT(performance-no-int-to-ptr) */
+        /* NOLINTNEXTLINE(performance-no-int-to-ptr): where the loader says that it is */
+        const unsigned char *notes = (const unsigned char *)start;
+        if (p->p_type == PT_NOTE && read_notes(search, notes, p->p_memsz)) {
             break;
         }
     }

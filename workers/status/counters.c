@@ -4,6 +4,7 @@
 #include "base/clock.h"
 
 #define HALF_MS (FILA_MS / 2)
+#define HOUR    (3600 * FILA_S)
 
 const struct fw_histogram_edges FW_EDGES_RUN = {
     16,
@@ -19,14 +20,12 @@ const struct fw_histogram_edges FW_EDGES_SETTLE = {
 const struct fw_histogram_edges FW_EDGES_AGE = {
     14,
     {10 * FILA_MS, 50 * FILA_MS, 100 * FILA_MS, 500 * FILA_MS, FILA_S, 5 * FILA_S, 10 * FILA_S,
-     30 * FILA_S, 60 * FILA_S, 300 * FILA_S, 900 * FILA_S, 3600 * FILA_S, 6 * 3600 * FILA_S,
-     24 * 3600 * FILA_S}};
+     30 * FILA_S, 60 * FILA_S, 300 * FILA_S, 900 * FILA_S, HOUR, 6 * HOUR, 24 * HOUR}};
 
 const struct fw_histogram_edges FW_EDGES_LEASE = {
     15,
-    {0, HALF_MS * 1000, FILA_S, 5 * FILA_S / 2, 5 * FILA_S, 10 * FILA_S, 15 * FILA_S, 20 * FILA_S,
-     25 * FILA_S, 30 * FILA_S, 60 * FILA_S, 120 * FILA_S, 300 * FILA_S, 600 * FILA_S,
-     3600 * FILA_S}};
+    {0, FILA_S / 2, FILA_S, 5 * FILA_S / 2, 5 * FILA_S, 10 * FILA_S, 15 * FILA_S, 20 * FILA_S,
+     25 * FILA_S, 30 * FILA_S, 60 * FILA_S, 120 * FILA_S, 300 * FILA_S, 600 * FILA_S, HOUR}};
 
 uint64_t fw_histogram_count(const struct fw_histogram *histogram)
 {

@@ -145,7 +145,14 @@ static void family(struct fw_page *page, const struct fw_family *f)
     fw_write(&page->out, " ", 1);
     fw_write_text(&page->out, f->type);
     fw_write(&page->out, "\n", 1);
-    f->write(page);
+    if (f->of == FW_OF_WORKER) {
+        f->write(page, NULL, "");
+    }
+    for (uint32_t i = 0; f->of != FW_OF_WORKER && i < page->queue_count; i++) {
+        if (f->of == FW_OF_QUEUE || !page->queues[i].gone) {
+            f->write(page, &page->queues[i], page->labels[i]);
+        }
+    }
     page->name = NULL;
 }
 

@@ -21,12 +21,21 @@ struct fw_page {
     const char *name; /* of the family being written */
 };
 
-/* A family of samples that share a name. */
+/* Of what a family has samples. */
+enum fw_family_of {
+    FW_OF_WORKER,
+    FW_OF_QUEUE, /* counters: of those that are gone too */
+    FW_OF_SERVED
+};
+
+/* A family of samples that share a name. `write`: of the worker (`q` NULL, `labels` ""), or of one
+ * queue. */
 struct fw_family {
     const char *name; /* without the prefix, unless it begins with "process_" */
     const char *type;
     const char *help;
-    void (*write)(struct fw_page *page);
+    enum fw_family_of of;
+    void (*write)(struct fw_page *page, const struct fw_queue_status *q, const char *labels);
 };
 
 extern const struct fw_family fw_families[];
