@@ -127,10 +127,10 @@ unsigned fw_listen_port(int fd)
 {
     struct sockaddr_storage own = {0};
     socklen_t len = sizeof own;
-    if (getsockname(fd, (struct sockaddr *)&own, &len)) {
+    char port[16];
+    if (getsockname(fd, (struct sockaddr *)&own, &len) ||
+        getnameinfo((struct sockaddr *)&own, len, NULL, 0, port, sizeof port, NI_NUMERICSERV)) {
         return 0;
     }
-    return own.ss_family == AF_INET6
-               ? ntohs(((const struct sockaddr_in6 *)(const void *)&own)->sin6_port)
-               : ntohs(((const struct sockaddr_in *)(const void *)&own)->sin_port);
+    return (unsigned)strtoul(port, NULL, 10);
 }
