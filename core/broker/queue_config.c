@@ -85,16 +85,21 @@ static void unpark_all(struct fq_engine *engine)
     }
 }
 
+static bool is_blank(char c)
+{
+    return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
 /* A float as Rust reads one, except that what is not finite is refused here already. */
 static bool parse_number(fila_view text, double *ret_number)
 {
     char digits[64];
     char *end;
     locale_t plain;
-    while (text.len && text.data[0] == ' ') {
+    while (text.len && is_blank(text.data[0])) {
         text = fq_view(text.data + 1, text.len - 1);
     }
-    while (text.len && text.data[text.len - 1] == ' ') {
+    while (text.len && is_blank(text.data[text.len - 1])) {
         text.len--;
     }
     if (text.len == 0 || text.len >= sizeof digits) {

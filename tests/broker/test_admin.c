@@ -380,11 +380,11 @@ Test(C, throttle_values_are_checked)
         const char *value;
         bool valid;
     } rows[] = {
-        {"1,1", true},          {"0,0", true},     {" 1.5 , 2e3 ", true}, {".5,5.", true},
-        {"1", false},           {"1,", false},     {",1", false},         {"1,1,1", false},
-        {"-1,1", false},        {"1,-1", false},   {"inf,1", false},      {"1,nan", false},
-        {"1e999,1", false},     {"0x10,1", false}, {"one,two", false},    {"1 2,3", false},
-        {"1,1\xc2\xa0", false},
+        {"1,1", true},          {"0,0", true},         {" 1.5 , 2e3 ", true}, {".5,5.", true},
+        {"1", false},           {"1,", false},         {",1", false},         {"1,1,1", false},
+        {"-1,1", false},        {"1,-1", false},       {"inf,1", false},      {"1,nan", false},
+        {"1e999,1", false},     {"0x10,1", false},     {"one,two", false},    {"1 2,3", false},
+        {"1,1\xc2\xa0", false}, {"\t1,\r\n2\n", true},
     };
     struct rig *rig = rig_open();
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
