@@ -142,3 +142,28 @@ def one_worker_a_state_dir(bench):
     off = bench.start_ready(config.replace('state_dir = "state";\n', ""))
     off.wait_event("STATE-OFF")
     off.stop()
+
+
+@test(seconds=60)
+def max_running_over_all_queues(bench):
+    """Two queues with four slots each, and never more than two runs; both get their turn."""
+    bench.start_broker()
+    for folder in ("running", "seen"):
+        os.mkdir(bench.path(folder))
+    command = bench.script("count.sh", ': > "running/$$"\nls running | wc -l > "seen/$FILA_QUEUE.$FILA_MESSAGE_ID"\n'
+                                       'sleep 0.02\nrm "running/$$"')
+    queue = '{ queue = "%s"; handler = { plugin = "exec"; command = [ "%s" ]; }; concurrency = 4; }'
+    for name in ("one", "two"):
+        bench.create_queue(name)
+        bench.enqueue_lines(name, ["m%d" % i for i in range(20)])
+    worker = bench.start_worker('broker = "%s";\nmax_running = 2;\nqueues = ( %s, %s );\n'
+                                % (bench.broker, queue % ("one", command), queue % ("two", command)))
+    bench.wait_files("seen", 40)
+    for name in ("one", "two"):
+        bench.wait_stats(name, depth=0, in_flight=0)
+    done = [e["queue"] for e in worker.events("MESSAGE-DONE")]
+    account = worker.stop()
+    expect_equal("acked", account["acked"], 40)
+    counts = {int(bench.read(os.path.join("seen", f))) for f in bench.listing("seen")}
+    expect(max(counts) <= 2, "runs at once: %r", counts)
+    expect(5 <= done[:20].count("one") <= 15, "of the first 20 done, %d are of one queue", done[:20].count("one"))

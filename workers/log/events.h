@@ -111,7 +111,8 @@
       "The broker leases more ahead than this worker can do within the lease.",                     \
       "Raise the visibility timeout to the value in the line, or concurrency.")                     \
     X(PIPE_SLOW, "PIPE-SLOW", INFO,                                                                 \
-      "The path needs a larger flow-control window; the stream reopens with it.", "None.")          \
+      "The path needs a larger flow-control window; the stream reopens with it.",                   \
+      "None; where a larger one hardly helps, the line says so: raise `streams`.")                  \
     X(VT_SHORT, "VT-SHORT", ERROR, "The queue's visibility timeout is shorter than configured.",    \
       "Set visibility_timeout to the queue's own.")                                                 \
     X(RETRY_SPLIT, "RETRY-SPLIT", INFO,                                                             \
