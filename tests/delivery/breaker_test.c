@@ -231,3 +231,39 @@ Test(pause, short_one_keeps_the_stream)
     cr_assert_eq(stand_count(s, FW_COMMAND_STOP_STREAM), 0);
     stand_free(s);
 }
+
+/* A handler that can be asked is asked: no message is spent on the question. */
+Test(breaker, with_a_probe_no_message_is_the_trial)
+{
+    struct stand *s = broken(true);
+    stand_pass(s, 14 * FILA_S); /* and the probe is not answered */
+    cr_assert_eq(stand_count(s, FW_COMMAND_PROBE), 1);
+    cr_assert_eq(stand_count(s, FW_COMMAND_RUN), 0);
+    stand_free(s);
+}
+
+/* Each stream leases a pipe away: a trial needs one. */
+Test(breaker, one_stream_for_a_trial)
+{
+    struct fw_delivery_config config = config_of(false);
+    config.streams = 3;
+    struct stand *s = stand_new(&config);
+    for (int i = 0; i < 10; i++) {
+        read_one(s, i, 0);
+        stand_verdict(s, &m[i], FW_UNAVAILABLE, FILA_MS);
+    }
+    cr_assert(fw_delivery_stats(s->engine).breaker_open);
+    stand_pass(s, VT / 2);
+    for (uint32_t i = 0; i < 3; i++) {
+        stand_end(s, i, FW_STREAM_CLOSED);
+    }
+    struct fw_command nack;
+    stand_pass(s, FILA_S);
+    while (stand_take(s, FW_COMMAND_NACK, &nack)) {
+        stand_settled(s, nack.user, FW_SETTLED_OK);
+    }
+    stand_forget(s);
+    stand_pass(s, VT);
+    cr_assert_eq(stand_count(s, FW_COMMAND_OPEN_STREAM), 1);
+    stand_free(s);
+}

@@ -219,3 +219,30 @@ Test(streams, grants_end_with_their_stream)
     cr_assert_eq(command.credits, 4);
     stand_free(s);
 }
+
+Test(drain, a_second_one_does_not_lengthen_it)
+{
+    struct stand *s = fresh();
+    stand_read(s, &m[0], "a", 0);
+    fw_delivery_drain(s->engine, s->now, s->now + 10 * FILA_S);
+    fw_delivery_drain(s->engine, s->now, s->now + 100 * FILA_S);
+    stand_collect(s);
+    stand_pass(s, 10 * FILA_S - 1);
+    cr_assert_eq(stand_count(s, FW_COMMAND_DRAINED), 0);
+    stand_pass(s, 1);
+    cr_assert_eq(stand_count(s, FW_COMMAND_DRAINED), 1);
+    stand_free(s);
+}
+
+/* Whether the stream has ended or not. */
+Test(drain, a_waiting_retry_goes_back_when_due)
+{
+    struct stand *s = fresh();
+    stand_read(s, &m[0], "a", 0);
+    stand_verdict(s, &m[0], FW_RETRY, FILA_MS);
+    fw_delivery_drain(s->engine, s->now, s->now + 25 * FILA_S);
+    stand_collect(s);
+    stand_pass(s, FILA_S);
+    cr_assert(stand_take_of(s, FW_COMMAND_NACK, &m[0], NULL));
+    stand_free(s);
+}

@@ -227,3 +227,89 @@ Test(starving, starts_at_last)
     cr_assert_geq(s->now, begin + VT);
     stand_free(s);
 }
+
+/* ---- What a flush does not do ---- */
+
+static struct stand *flushing(struct fw_delivery_config *config)
+{
+    struct stand *s = full(config);
+    stand_until(s, opened + 12500 * FILA_MS);
+    collect_credits(s);
+    cr_assert_eq(credits, 1);
+    cr_assert(fw_delivery_stats(s->engine).flushing);
+    return s;
+}
+
+/* Also where the broker does not count returns. */
+Test(flush, ends_at_its_own_returns_whatever_they_count)
+{
+    struct fw_delivery_config config = stand_config();
+    struct stand *s = flushing(&config);
+    read_one(s, 100, 0);
+    cr_assert_eq(stand_count(s, FW_COMMAND_NACK), 1);
+    read_one(s, 100, 0);
+    cr_assert_not(fw_delivery_stats(s->engine).flushing);
+    stand_not_finished(s, &m[read_so_far - 1]);
+    stand_free(s);
+}
+
+Test(flush, keeps_what_is_past_its_earliest_end)
+{
+    struct fw_delivery_config config = stand_config();
+    struct stand *s = flushing(&config);
+    stand_until(s, opened + VT + FILA_S);
+    cr_assert(fw_delivery_stats(s->engine).flushing);
+    stand_forget(s);
+    read_one(s, 100, 0);
+    stand_not_finished(s, &m[read_so_far - 1]); /* rule 2: it may still run */
+    stand_free(s);
+}
+
+Test(flush, keeps_what_can_start_at_once)
+{
+    struct fw_delivery_config config = stand_config();
+    struct stand *s = flushing(&config);
+    struct fw_command run;
+    while (stand_take(s, FW_COMMAND_RUN, &run)) {
+        stand_verdict(s, run.user, FW_ACK, FILA_MS);
+    }
+    cr_assert_eq(fw_delivery_stats(s->engine).running, 0);
+    cr_assert(fw_delivery_stats(s->engine).flushing);
+    read_one(s, 100, 0);
+    cr_assert_eq(stand_count(s, FW_COMMAND_RUN), 1);
+    cr_assert_eq(stand_count(s, FW_COMMAND_NACK), 0);
+    stand_free(s);
+}
+
+Test(flush, its_nacks_keep_pace)
+{
+    struct fw_delivery_config config = stand_config();
+    config.settle_in_flight = 8;
+    struct stand *s = flushing(&config);
+    int count = read_all(s, 100, 1000); /* and nobody answers */
+    cr_assert_geq(count, 8);
+    cr_assert_leq(count, 17);
+    stand_free(s);
+}
+
+Test(flush, overleased_is_told_once_a_spell)
+{
+    struct fw_delivery_config config = stand_config();
+    struct stand *s = flushing(&config);
+    (void)read_all(s, 1000, 1000);
+    cr_assert(stand_notice(s, FW_NOTICE_FLUSH, NULL));
+    cr_assert(stand_notice(s, FW_NOTICE_OVERLEASED, NULL));
+    for (int n = 0; n < 40 && !stand_notice(s, FW_NOTICE_FLUSH, NULL); n++) {
+        struct fw_command nack;
+        while (stand_take(s, FW_COMMAND_NACK, &nack)) {
+            stand_settled(s, nack.user, FW_SETTLED_OK);
+        }
+        stand_pass(s, FILA_S);
+        collect_credits(s);
+        (void)read_all(s, 2000 + 1000 * n, 1000);
+        cr_assert_not(stand_notice(s, FW_NOTICE_OVERLEASED, NULL));
+        cr_assert_lt(n, 39, "no second flush");
+    }
+    cr_assert_not(stand_notice(s, FW_NOTICE_OVERLEASED, NULL));
+    stand_free(s);
+}
