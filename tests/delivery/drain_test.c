@@ -246,3 +246,24 @@ Test(drain, a_waiting_retry_goes_back_when_due)
     cr_assert(stand_take_of(s, FW_COMMAND_NACK, &m[0], NULL));
     stand_free(s);
 }
+
+/* Many workers lose the same broker at once: they do not come back at once. */
+Test(streams, full_jitter)
+{
+    int64_t least = INT64_MAX;
+    int64_t most = 0;
+    for (uint64_t seed = 1; seed <= 50; seed++) {
+        struct fw_delivery_config config = stand_config();
+        int64_t pause = -1;
+        config.seed = seed;
+        struct stand *s = stand_new(&config);
+        stand_end(s, 0, FW_STREAM_BROKEN);
+        cr_assert(stand_notice(s, FW_NOTICE_RECONNECT, &pause));
+        cr_assert_leq(pause, 200 * FILA_MS);
+        least = pause < least ? pause : least;
+        most = pause > most ? pause : most;
+        stand_free(s);
+    }
+    cr_assert_lt(least, 20 * FILA_MS);
+    cr_assert_gt(most, 180 * FILA_MS);
+}
