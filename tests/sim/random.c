@@ -156,6 +156,9 @@ static void draw_shape(struct dice *dice, struct sim_config *c)
         c->run_max = octaves(dice, c->run_min, 2 * FILA_MS);
         c->run_min = c->run_min < c->run_max ? c->run_min : c->run_max;
         c->check_each = 64;
+        if (c->messages > 60000) { /* tries of so many are not all remembered (rule 6) */
+            c->fail = c->poison = c->crash = c->kills = 0;
+        }
     } else if (one_in(dice, 10)) { /* handlers that take longer than their deadline, always */
         c->messages = 1 + (uint32_t)below(dice, 20);
         c->long_run = 0.5;
