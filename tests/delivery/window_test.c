@@ -594,8 +594,35 @@ Test(pipe, slow_queue_does_not)
         read_one(s, i, 200, 100 * FILA_MS);
         stand_verdict(s, &m[i], FW_ACK, FILA_MS);
         stand_settled(s, &m[i], FW_SETTLED_OK);
-        stand_forget(s);
         cr_assert_not(stand_notice(s, FW_NOTICE_PIPE_SLOW, NULL));
+        stand_forget(s);
     }
     stand_free(s);
+}
+
+/* No further than 4 MiB. */
+Test(pipe, the_window_has_a_limit)
+{
+    static const uint32_t windows[] = {UINT32_C(3) << 20, UINT32_C(4) << 20};
+    for (int row = 0; row < 2; row++) {
+        struct fw_delivery_config config = stand_config();
+        config.concurrency = 8;
+        struct stand *s = stand_new(&config);
+        int64_t window = 0;
+        s->pipe.round_trip = 100 * FILA_MS;
+        s->pipe.window = windows[row];
+        s->pipe.bytes = 2 * windows[row];
+        stand_reopen(s);
+        for (int i = 0; i < 100 && window == 0; i++) {
+            stand_pass(s, 400 * FILA_MS);
+            read_one(s, i, 4 << 20, 400 * FILA_MS);
+            if (stand_take_of(s, FW_COMMAND_RUN, &m[i], NULL)) {
+                stand_verdict(s, &m[i], FW_ACK, FILA_MS);
+                stand_settled(s, &m[i], FW_SETTLED_OK);
+            }
+            (void)stand_notice(s, FW_NOTICE_PIPE_SLOW, &window);
+        }
+        cr_assert_eq(window, row == 0 ? 4 << 20 : 0, "row %d: %ld", row, window);
+        stand_free(s);
+    }
 }

@@ -41,10 +41,11 @@ static void check_run(struct sim_delivery *d, const struct fw_command *command)
     struct sim_worker *worker = d->worker;
     struct world *w = worker->world;
     struct sim_seen *seen = &worker->seen[d->message];
-    if ((seen->succeeded || seen->published || seen->rejected) &&
-        was_hit(d)) { /* a copy nobody could foresee */
+    bool over = seen->succeeded || seen->published || seen->rejected || command->attempt == 1;
+    if (over && was_hit(d)) { /* a copy that nobody could foresee, after its ack was OK */
         seen->succeeded = seen->published = seen->rejected = false;
         seen->tries = 0;
+        seen->spaced_until = 0;
     }
     const struct sim_message *m = &w->messages[d->message];
     const struct fw_delivery_config *config = &worker->config;

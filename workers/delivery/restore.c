@@ -81,7 +81,7 @@ void fw_delivery_suspect(
     }
     engine->now = fw_max(engine->now, now);
     id->suspect = crashes < CRASHES_ENOUGH;
-    if (!id->suspect && !id->done) {
+    if (!id->suspect) { /* what is done is acked on sight all the same */
         id->doomed = FW_CAUSE_POISON;
         id->tries = id->tries > crashes ? id->tries : crashes;
     }

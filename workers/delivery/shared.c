@@ -47,9 +47,10 @@ static void leave_queue(struct fw_delivery *e)
     }
 }
 
+/* Among equals, who came first. */
 static int by_last_start(const struct fw_delivery *a, const struct fw_delivery *b)
 {
-    return a->last_start < b->last_start ? -1 : a->last_start > b->last_start;
+    return a->last_start <= b->last_start ? -1 : 1;
 }
 
 void fw_shared_wait(struct fw_delivery *e, bool has_work)
