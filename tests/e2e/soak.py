@@ -30,15 +30,22 @@ from proxy import Proxy  # noqa: E402
 
 VT = 4
 MOST_WAITING = 4000
+# What the broker does besides, in shares of its calls.
+CHAOS = ("ack:error=unavailable@2%; ack:lose@2%; ack:delay=800ms@1%; ack:hang@0.1%; nack:error=internal@2%; nack:lose@2%; "
+         "enqueue:error=resource-exhausted@1%; enqueue:lose@1%; consume:cut=0,after=300@20%; consume:late=0s..500ms@10%; "
+         "seed=%d")
 
 
 class Soak:
     def __init__(self, bench, seed):
         self.bench, self.chance = bench, random.Random(seed)
         self.ledger = Ledger(bench, "%ds" % VT)
-        self.arguments = durable(bench, self.ledger)
-        self.broker = start_durable(bench, self.arguments)
+        self.plain = durable(bench, self.ledger)
+        chaos = "--chaos" in bench.cli("broker", "--help")[0]
+        self.arguments = self.plain + (["--chaos", CHAOS.replace("%d", str(seed))] if chaos else [])
+        self.broker = start_durable(bench, self.plain)
         self.ledger.create()
+        self.restart_broker(self.arguments)
         self.proxy = Proxy(bench, self.ledger.direct)
         self.workers, self.made, self.deaths, self.reload = [], 0, 0, 0
         self.counts, self.samples = {}, []
@@ -126,12 +133,15 @@ class Soak:
         # Leases ended under every worker, and each may now be given what another still runs.
         self.deaths += len(self.workers) * (seconds > VT / 2)
 
-    def kill_broker(self):
+    def restart_broker(self, arguments, pause=0):
         self.broker.signalled = True
         self.broker.kill()
         self.bench.children.remove(self.broker)
-        self.pause(self.chance.choice([0, 0.5, VT + 1]))
-        self.broker = start_durable(self.bench, self.arguments)
+        self.pause(pause)
+        self.broker = start_durable(self.bench, arguments)
+
+    def kill_broker(self):
+        self.restart_broker(self.arguments, self.chance.choice([0, 0.5, VT + 1]))
         self.deaths += len(self.workers)
 
     def cut(self):
@@ -205,13 +215,18 @@ class Soak:
             producer.join()
 
     def finish(self):
+        """Without chaos from here on."""
+        self.restart_broker(self.plain)
+        self.deaths += len(self.workers)
         for worker in self.workers:
             self.bench.write("worker%d/fila-worker.cfg" % worker.place, self.config(worker.place))
         self.ledger.wait_done(180)
         self.sample()
         for worker in self.workers:
             self.ledger.stop(worker)
-        return self.ledger.result((self.deaths + 1) * DEATH)
+        # A publish that was refused, or whose answer was lost, is a second run, or a second dead letter.
+        refused = len(self.ledger.ids) // 20
+        return self.ledger.result((self.deaths + 1) * DEATH + refused)
 
     def check_growth(self):
         """The second half against the second quarter, by medians: first comes what is only warming up."""
