@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: AGPL-3.0-or-later
  *
- * The embedded broker, listening, for server_cost.sh: as stub_server, it prints the port as its
+ * The embedded broker, listening, for server.sh: as stub_server, it prints the port as its
  * first line and ends when its standard input does.
  *
  *   serve_broker ADDRESS

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: AGPL-3.0-or-later
  *
- * A bounded load on a server, for server_cost.sh, which counts the server's instructions meanwhile:
+ * A bounded load on a server, for server.sh, which counts the server's instructions meanwhile:
  *
  *   server_load PORT create=0|1 enqueue=N consume=N ack=N [payload=1024] [in_flight=64]
+ *   server_load PORT streams=N
  *
  * one after the other: creates the queue "orders" if asked, enqueues, opens a stream and reads that
  * many messages, acks the first of them with `in_flight` calls at once, and leaves. Prints the
- * seconds that each part took.
+ * seconds that each part took. With streams=N it opens a stream on each of N queues, sends and
+ * reads a message on each, prints "ready", and holds them until its standard input ends.
  */
 #include "base/clock.h"
 #include "server/raw_client.h"
@@ -154,6 +156,40 @@ static void run(struct load *load)
     (void)printf("enqueue %.3f consume %.3f ack %.3f\n", enqueue, consume, ack);
 }
 
+/* ---- Many streams ---- */
+
+static void call(struct load *load, const fila_request *request)
+{
+    finish(raw_start_request(load->client, request));
+}
+
+static void hold_streams(struct load *load, long count)
+{
+    struct raw_call **streams = calloc((size_t)count, sizeof *streams);
+    char name[32];
+    must(streams, "no memory");
+    for (long i = 0; i < count; i++) {
+        (void)snprintf(name, sizeof name, "queue-%ld", i);
+        fila_view queue = fila_view_of(name);
+        call(load, &(fila_request){.call = FILA_CALL_CREATE_QUEUE, .as.create_queue.name = queue});
+        streams[i] = raw_consume(load->client, name);
+        must(raw_headers(streams[i], 60000), "a stream is not answered");
+        call(load, &(fila_request){.call = FILA_CALL_ENQUEUE, .as.enqueue.queue = queue});
+        fila_message *message = raw_next(streams[i], 60000, NULL);
+        must(message, "a message is missing");
+        fila_message_free(message);
+    }
+    (void)puts("ready");
+    (void)fflush(stdout);
+    (void)getchar();
+    for (long i = 0; i < count; i++) {
+        raw_cancel(streams[i]);
+        struct raw_end end = raw_finish(streams[i]);
+        raw_end_free(&end);
+    }
+    free(streams);
+}
+
 int main(int argc, char **argv)
 {
     struct load load = {
@@ -170,7 +206,12 @@ int main(int argc, char **argv)
     load.bytes = calloc(1, (size_t)load.payload + 1);
     must(load.messages && load.bytes, "no memory");
     load.client = raw_open_lean((uint16_t)strtol(argv[1], NULL, 10));
-    run(&load);
+    long streams = option(argc, argv, "streams", 0);
+    if (streams > 0) {
+        hold_streams(&load, streams);
+    } else {
+        run(&load);
+    }
     for (long i = 0; i < load.consume; i++) {
         fila_message_free(load.messages[i]);
     }

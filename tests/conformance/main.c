@@ -11,7 +11,8 @@ static const char HELP[] =
     "Runs a row for each fact of the contract against the embedded broker in process, over gRPC, and the\n"
     "Fila server that FILA_SERVER_BIN names (all that there are, unless told). Prints each row that differs\n"
     "with what was expected and what was seen. ROW may end with an asterisk. Rows that signal or restart\n"
-    "the broker's process run `fila-worker broker` from FILA_WORKER.\n"
+    "the broker's process run `fila-worker broker` from FILA_WORKER. With FILA_STAND_IN set the server is a\n"
+    "stand-in with the embedded broker inside, and deviates as that does.\n"
     "Exit status: 0 no row differs, 1 some do, 77 the target cannot be had.\n";
 
 static const struct rows *const TABLES[] = {

@@ -329,7 +329,7 @@ static int64_t setting(struct world *w, int which, int64_t fallback)
     }
     for (size_t i = 0; i + 6 <= frame.len; i += 6) {
         const uint8_t *p = frame.payload + i;
-        if (p[1] == which) {
+        if (p[0] == 0 && p[1] == which) {
             value = (int64_t)p[2] << 24 | p[3] << 16 | p[4] << 8 | p[5];
         }
     }
