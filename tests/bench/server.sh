@@ -70,6 +70,7 @@ done
 
 # memory DATA_OPTIONS...: KiB of the broker with 1,000 streams.
 memory() {
+    : >"$work/broker"
     "$build/fila-worker" broker --listen 127.0.0.1:0 "$@" >"$work/broker" &
     local broker=$! port kib
     until [ -s "$work/broker" ]; do kill -0 $broker || exit 1; sleep 0.1; done
