@@ -10,20 +10,16 @@
 /* ---- Verdicts ---- */
 
 /* Without the ends of libraries: what the row has open stays open. */
-_Noreturn static void end_row(const char *expected, const char *got, va_list values)
-{
-    CURRENT.outcome = OUTCOME_DIFFERS;
-    (void)snprintf(CURRENT.expected, sizeof CURRENT.expected, "%s", expected);
-    (void)vsnprintf(CURRENT.got, sizeof CURRENT.got, got, values);
-    report(&CURRENT);
-    _exit(1);
-}
-
 void differs(const char *expected, const char *got, ...)
 {
     va_list values;
     va_start(values, got);
-    end_row(expected, got, values);
+    CURRENT.outcome = OUTCOME_DIFFERS;
+    (void)snprintf(CURRENT.expected, sizeof CURRENT.expected, "%s", expected);
+    (void)vsnprintf(CURRENT.got, sizeof CURRENT.got, got, values);
+    va_end(values);
+    report(&CURRENT);
+    _exit(1);
 }
 
 void expect_number(const char *what, int64_t got, int64_t expected)
