@@ -45,6 +45,8 @@ class Port:
     """The HTTP port of a worker."""
 
     def __init__(self, worker, seconds=15):
+        if any("this build has no HTTP" in e["msg"] for e in worker.events("HTTP-OFF")):
+            raise Skipped("built without libmicrohttpd")
         self.number = worker.wait_event("HTTP-READY", seconds)["port"]
 
     def get(self, path, method="GET", headers=None, body=None):
@@ -451,3 +453,47 @@ def trace_of_a_message(bench):
     worker.wait_event("MESSAGE-DEAD", count=4)
     expect_equal("lines with a trace id", len([e for e in worker.events("MESSAGE-DEAD") if "trace_id" in e]), 1)
     worker.stop()
+
+
+@test()
+def readyz_lease_too_short(bench):
+    """The queue's leases end sooner than the config says: noticed, and named with both figures."""
+    bench.start_broker()
+    bench.create_queue("work", "1s")
+    bench.enqueue_lines("work", ["m%d" % i for i in range(8)])
+    worker = served(bench, config(bench, bench.script("slow.sh", "exec sleep 1.6"),
+                                  'concurrency = 4; visibility_timeout = "30s";'))
+    port = Port(worker)
+    text = culprit(bench, port, 40, r"visibility_timeout_short for \d+ s: configured 30000 ms, leases were seen to end after \d+ ms")
+    expect_match("the remedy", r"\(VT-SHORT: Set visibility_timeout to the queue's own", text)
+    seen = total(port.metrics(), "visibility_timeout_seconds", queue="work")
+    expect(seen < 30, "the visibility timeout reckoned with is still %g s", seen)
+    worker.stop(30)
+
+
+STUCK = """broker = "%(broker)s";
+queues = ( { queue = "work"; handler = { plugin = "%(plugin)s"; }; concurrency = 4; timeout = "200ms";
+  retry = { attempts = 0; first = "50ms"; max = "100ms"; }; visibility_timeout = "60s"; } );
+http = { listen = "127.0.0.1:0"; };
+drain_timeout = "3s";
+"""
+
+
+@test(seconds=120)
+def livez_stuck_handlers(bench):
+    """Handlers that never return: told at once; when they are too many, a restart is asked for."""
+    bench.start_broker()
+    bench.create_queue("work", "60s")
+    worker = served(bench, STUCK % {"broker": bench.broker,
+                                    "plugin": os.path.join(bench.build, "tests/e2e/plugins/unstable_one.so")})
+    port = Port(worker)
+    bench.enqueue_lines("work", ["hang"])
+    metrics = bench.wait_until("a stuck handler on /metrics", 30, port.metrics,
+                               lambda m: total(m, "stuck_handlers", queue="work") >= 1)
+    expect_equal("trouble", total(metrics, "trouble", queue="work", trouble="handler_stuck"), 1)
+    expect_equal("ready and alive with one", (port.get("/readyz")[0], port.get("/livez")[0]), (200, 200))
+    bench.enqueue_lines("work", ["hang"] * 7)
+    code, _, text = bench.wait_until("/livez to ask for a restart", 60, lambda: port.get("/livez"), lambda a: a[0] == 503)
+    expect_match("/livez", r'queue "work": handler_stuck for \d+ s: \d+ did not return \(HANDLER-STUCK: ', text)
+    worker.signal(signal.SIGTERM)
+    expect(worker.wait(30) in (75, 76), "handlers that are stuck, and a clean stop")
