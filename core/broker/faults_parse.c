@@ -101,6 +101,7 @@ static bool refuse(struct parser *p, const char *at, const char *format, ...)
     char text[FILA_ERROR_TEXT];
     va_list args;
     va_start(args, format);
+    /* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): the analyzer loses va_start's effect */
     (void)vsnprintf(text, sizeof text, format, args);
     va_end(args);
     p->at = at;
@@ -205,7 +206,7 @@ static bool take_time(struct parser *p, uint32_t *ret_ms)
     };
     const char *start = p->at;
     const struct word *unit;
-    uint64_t n;
+    uint64_t n = 0;
     if (!is_digit(*p->at)) {
         return refuse(p, start, "a time is missing, such as 200ms, 5s or 1min");
     }
@@ -297,7 +298,7 @@ static bool take_after(struct parser *p, fila_fault *fault)
 {
     static const struct word after[] = {{"after", 0, VALUE_NONE}, {NULL, 0, VALUE_NONE}};
     const char *start = p->at;
-    uint64_t n;
+    uint64_t n = 0;
     if (!take(p, ',')) {
         return true;
     }
@@ -370,7 +371,7 @@ static bool take_uses(struct parser *p, const char *start, uint64_t first, fila_
 static bool take_when(struct parser *p, fila_fault *fault, bool *uses_given)
 {
     const char *start = p->at;
-    uint64_t n;
+    uint64_t n = 0;
     if (!is_digit(*p->at)) {
         return refuse(p, start, "a number of uses is missing, as in @3, @3-, @3-9 or @10%%");
     }

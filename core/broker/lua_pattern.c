@@ -157,6 +157,7 @@ static bool is_single(struct matcher *m, const char *s, const char *p, const cha
     }
 }
 
+/* NOLINTBEGIN(misc-no-recursion): DEPTH_MAX bounds it */
 /* ---- Items ---- */
 
 static const char *match_balance(struct matcher *m, const char *s, const char *p)
@@ -206,7 +207,11 @@ static const char *match_back_reference(struct matcher *m, const char *s, char d
     }
     len = (size_t)m->capture[n].len;
     fb_charge(m->state, m->capture[n].len > 0 ? len / 256 : 0);
-    if ((size_t)(m->text_end - s) < len || memcmp(m->capture[n].at, s, len) != 0) {
+    if ((size_t)(m->text_end - s) < len) {
+        return NULL;
+    }
+    /* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): what is captured has a place */
+    if (memcmp(m->capture[n].at, s, len) != 0) {
         return NULL;
     }
     return s + len;
@@ -386,6 +391,8 @@ static const char *match_at(struct matcher *m, const char *s, const char *p)
     step(m);
     return match_here(m, s, p);
 }
+
+/* NOLINTEND(misc-no-recursion) */
 
 /* ---- Captures ---- */
 
@@ -635,7 +642,7 @@ static int string_gsub(lua_State *state)
             add_value(&m, &out, s, e);
             s = last = e;
         } else if (s < m.text_end) {
-            luaL_addchar(&out, *s);
+            luaL_addchar(&out, *s); /* NOLINT(clang-analyzer-core.NullDereference): of a text */
             s++;
         } else {
             break;

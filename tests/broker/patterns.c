@@ -63,14 +63,14 @@ static const char SCRIPT[] =
     "  return table.concat(out, '\\n')\n"
     "end\n";
 
-static lua_State *prepared(lua_State *L)
+static lua_State *prepared(lua_State *lua)
 {
-    if (luaL_loadbufferx(L, SCRIPT, sizeof SCRIPT - 1, "=script", "t") != LUA_OK ||
-        lua_pcall(L, 0, 1, 0) != LUA_OK) {
-        fprintf(stderr, "%s\n", lua_tostring(L, -1));
+    if (luaL_loadbufferx(lua, SCRIPT, sizeof SCRIPT - 1, "=script", "t") != LUA_OK ||
+        lua_pcall(lua, 0, 1, 0) != LUA_OK) {
+        fprintf(stderr, "%s\n", lua_tostring(lua, -1));
         abort();
     }
-    return L;
+    return lua;
 }
 
 struct input {
@@ -84,22 +84,22 @@ struct input {
     int count;
 };
 
-static const char *ask(lua_State *L, const struct input *in)
+static const char *ask(lua_State *lua, const struct input *in)
 {
-    lua_settop(L, 1);
-    lua_pushvalue(L, 1);
-    lua_pushlstring(L, in->text, in->text_len);
-    lua_pushlstring(L, in->pattern, in->pattern_len);
-    lua_pushlstring(L, in->replacement, in->replacement_len);
-    lua_pushinteger(L, in->init);
-    lua_pushinteger(L, in->count);
-    (void)lua_pcall(L, 5, 1, 0);
-    return lua_tostring(L, -1);
+    lua_settop(lua, 1);
+    lua_pushvalue(lua, 1);
+    lua_pushlstring(lua, in->text, in->text_len);
+    lua_pushlstring(lua, in->pattern, in->pattern_len);
+    lua_pushlstring(lua, in->replacement, in->replacement_len);
+    lua_pushinteger(lua, in->init);
+    lua_pushinteger(lua, in->count);
+    (void)lua_pcall(lua, 5, 1, 0);
+    return lua_tostring(lua, -1);
 }
 
-static int prepare_sandbox(lua_State *L)
+static int prepare_sandbox(lua_State *lua)
 {
-    fb_sandbox_open(L);
+    fb_sandbox_open(lua);
     return 0;
 }
 
@@ -107,7 +107,7 @@ int main(int argc, char **argv)
 {
     static const struct fb_lua_options options = {.timeout_ms = 100000};
     struct fb_limits limits = {.options = &options, .memory_max = SIZE_MAX};
-    int rounds = argc > 1 ? atoi(argv[1]) : 6000;
+    int rounds = argc > 1 ? (int)strtol(argv[1], NULL, 10) : 6000;
     lua_State *theirs = luaL_newstate();
     lua_State *ours = fb_limits_open(&limits);
     int valid = 0;

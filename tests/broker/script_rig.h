@@ -22,7 +22,7 @@ struct script_rig {
 /* What fila.get answers to "limit" is "7", to "empty" nothing, and nothing to all else. */
 struct script_rig *script_rig_open(void);
 void script_rig_close(struct script_rig *rig);
-void script_rig_clock(int64_t now);
+void script_rig_clock(int64_t at);
 
 /* Replaces the scripts. NULL = none. False: `failure` says why they do not compile. */
 bool script_rig_compile(struct script_rig *rig, const char *on_enqueue, const char *on_failure);
