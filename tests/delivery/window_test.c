@@ -626,3 +626,24 @@ Test(pipe, the_window_has_a_limit)
         stand_free(s);
     }
 }
+
+/* Old messages, through a window that is not nearly full: a larger one would not help. */
+Test(pipe, half_a_window_is_no_reason)
+{
+    struct fw_delivery_config config = stand_config();
+    config.concurrency = 8;
+    struct stand *s = stand_new(&config);
+    s->pipe.round_trip = 100 * FILA_MS;
+    stand_reopen(s);
+    for (int i = 0; i < 400; i++) { /* 3,000 of 16,384 bytes in each round trip */
+        stand_pass(s, 100 * FILA_MS);
+        read_one(s, i, 3000, 100 * FILA_MS);
+        if (stand_take_of(s, FW_COMMAND_RUN, &m[i], NULL)) {
+            stand_verdict(s, &m[i], FW_ACK, FILA_MS);
+            stand_settled(s, &m[i], FW_SETTLED_OK);
+        }
+        cr_assert_not(stand_notice(s, FW_NOTICE_PIPE_SLOW, NULL), "message %d", i);
+        stand_forget(s);
+    }
+    stand_free(s);
+}
