@@ -53,10 +53,10 @@ struct fw_queue_config {
     const struct fw_handler_option *handler_options;
     size_t handler_option_count;
     enum fw_isolation isolation;
-    int64_t start_timeout; /* of a handler's init */
+    int64_t start_timeout;     /* of a handler's init */
     uint32_t recycle_messages; /* with FW_ISOLATION_PROCESS; 0 = never */
     uint64_t recycle_rss;      /* the same */
-    uint32_t concurrency;  /* 0 resolved to the CPUs granted */
+    uint32_t concurrency;      /* 0 resolved to the CPUs granted */
     uint32_t streams;
     uint32_t prefetch;
     uint64_t prefetch_bytes;

@@ -194,10 +194,11 @@ void fw_executor_get_state(struct fw_executor *executor, struct fw_executor_stat
 uint32_t fw_executor_stuck(struct fw_executor *executor);
 /* The counters of the handler's own (plugin/counters.h). As long as the executor. Thread: any. */
 const struct fw_counters *fw_executor_counters(const struct fw_executor *executor);
-/* Looks whether the plugin's file has been replaced (children: they also notice by themselves). Isolation "process" then starts children with
- * the new one, and once the first of them has loaded it and made its instance, lets the others end
- * after their message; if it cannot, all stays as it was (events PLUGIN-REPLACED, PLUGIN-KEPT).
- * Does not wait for any of that. Threads: does nothing, a file is loaded once. Thread: any. */
+/* Looks whether the plugin's file has been replaced (children: they also notice by themselves).
+ * Isolation "process" then starts children with the new one, and once the first of them has loaded
+ * it and made its instance, lets the others end after their message; if it cannot, all stays as it
+ * was (events PLUGIN-REPLACED, PLUGIN-KEPT). Does not wait for any of that. Threads: does nothing,
+ * a file is loaded once. Thread: any. */
 void fw_executor_refresh(struct fw_executor *executor);
 /* Takes no more jobs, puts those without a thread on the done list, waits for running handlers up
  * to `deadline` (CLOCK_BOOTTIME ns), closes the instances, frees. Does not cancel what runs: do
