@@ -165,10 +165,18 @@ static in_port_t *port_in(struct sockaddr *name)
 
 static in_port_t port_of(int fd)
 {
-    struct sockaddr_storage name = {0};
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } name;
+
     socklen_t len = sizeof name;
-    return getsockname(fd, (struct sockaddr *)&name, &len) == 0 ? *port_in((struct sockaddr *)&name)
-                                                                : 0;
+    memset(&name, 0, sizeof name);
+    if (getsockname(fd, &name.any, &len)) {
+        return 0;
+    }
+    return name.any.sa_family == AF_INET6 ? name.v6.sin6_port : name.v4.sin_port;
 }
 
 static void close_sockets(struct server_listener *listener)
