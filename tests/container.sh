@@ -127,7 +127,9 @@ wait_for "the messages to be handled" empty files
 wait_for "the orphans' messages to be handled" empty orphans
 pass "messages are handled, by a mounted plugin and by a command"
 
-healthy() { in_image healthcheck --set "http.listen=127.0.0.1:$port" "$@"; }
+mkdir -p "$image/tmp/outside" && cp "$work/config/fila-worker.cfg" "$image/tmp/outside/" # no mounts out here
+chmod -R a+rX "$image/tmp/outside"
+healthy() { in_image healthcheck --config /tmp/outside/fila-worker.cfg "$@"; }
 wait_for "the worker to say that it is ready" healthy
 wait_for "the worker to say that it is alive" healthy --live
 pass "healthcheck"
@@ -153,9 +155,9 @@ pass "TERM drains it: exit status 0, the account in /dev/termination-log"
 grace=$(sed -n 's/ *terminationGracePeriodSeconds: *//p' "$root/config/kubernetes/deployment.yaml")
 sed -n '/fila-worker.cfg: |/,/^---/p' "$root/config/kubernetes/deployment.yaml" | sed '1d; $d' |
     sed 's/${file:[^}]*}//' >"$work/config/kubernetes.cfg"
-mkdir -p "$image/tmp/k" && cp "$work/config/kubernetes.cfg" "$image/tmp/k/"
-chmod -R a+rX "$image/tmp/k"
-in_image check --offline --config /tmp/k/kubernetes.cfg --grace "${grace}s" --deny-warnings >"$work/check.log" 2>&1 ||
+cp "$work/config/kubernetes.cfg" "$image/tmp/outside/"
+chmod -R a+rX "$image/tmp/outside"
+in_image check --offline --config /tmp/outside/kubernetes.cfg --grace "${grace}s" --deny-warnings >"$work/check.log" 2>&1 ||
     { cat "$work/check.log" >&2; fail "the Kubernetes example's config"; }
 pass "the Kubernetes example's drain fits its grace period"
 echo "$passed passed, 0 failed"
