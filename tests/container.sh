@@ -27,7 +27,7 @@ done
 work=$(mktemp -d)
 passed=0 worker=
 clean() {
-    [ -z "$worker" ] || kill -KILL "$worker" 2>/dev/null || true
+    [ -z "$worker" ] || kill -KILL $(cat "/proc/$worker/task/$worker/children") "$worker" 2>/dev/null || true
     if [ -z "$keep" ]; then
         buildah rm --all >/dev/null 2>&1 || true
         buildah rmi fila-worker-test fila-worker-base >/dev/null 2>&1 || true
@@ -112,7 +112,7 @@ mount -o remount,bind,ro "$1"
 exec chroot --userspec=65532:65532 "$1" /usr/bin/fila-worker run
 C
 in_image() { chroot --userspec=65532:65532 "$image" /usr/bin/fila-worker "$@"; }
-unshare --mount --pid --fork --kill-child sh "$work/enter" "$image" "$work" 2>"$work/worker.log" &
+unshare --mount --pid --fork sh "$work/enter" "$image" "$work" 2>"$work/worker.log" &
 worker=$!
 wait_for "the worker to be ready" grep -q '"event":"WORKER-READY"' "$work/worker.log"
 started=$(sed -n 's/.*"event":"WORKER-READY".*"start_ms":\([0-9]*\).*/\1/p' "$work/worker.log")
