@@ -359,6 +359,93 @@ Test(unsure, is_left_with_skip_though_it_would_wait)
     stand_free(s);
 }
 
+/* A message each second, and again when its lease has ended, for more than a VT; the receives never
+ * stand waiting for long. Whether the stream was stopped, and when. */
+static bool goes_round(struct stand *s, int64_t time, int64_t *ret_stopped)
+{
+    int64_t until = s->now + time;
+    for (int i = 0; s->now < until; i++) {
+        stand_pass(s, FILA_S);
+        read_one(s, 100 + i, 1024, 0);
+        *ret_stopped = s->now;
+        if (stand_take(s, FW_COMMAND_STOP_STREAM, NULL)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Neither (b) nor (c) would ever make them certain: (a) does. */
+Test(unsure, with_skip_a_stream_of_them_is_opened_anew)
+{
+    struct fw_delivery_config config = stand_config();
+    config.unsure_lease = FW_UNSURE_SKIP;
+    struct stand *s = stale(&config);
+    int64_t began = s->now + FILA_S;
+    int64_t stopped;
+    cr_assert(goes_round(s, 2 * VT, &stopped), "they are left for ever");
+    cr_assert_eq(stopped, began + VT);
+    cr_assert_eq(stand_count(s, FW_COMMAND_RUN), 0);
+    cr_assert_eq(stand_count(s, FW_COMMAND_FINISH), 31);
+    stand_reopen(s);
+    read_one(s, 0, 1024, 0);
+    stand_runs(s, &m[0], 1);
+    stand_free(s);
+}
+
+Test(unsure, with_skip_one_that_can_start_keeps_the_stream)
+{
+    struct fw_delivery_config config = stand_config();
+    config.unsure_lease = FW_UNSURE_SKIP;
+    struct stand *s = stale(&config);
+    int64_t stopped;
+    for (int i = 0; i < 3; i++) {
+        cr_assert(!goes_round(s, VT - FILA_S, &stopped));
+        read_one(s, i, 1024, FILA_S); /* into an empty pipe */
+        stand_runs(s, &m[i], 1);
+        stand_verdict(s, &m[i], FW_ACK, FILA_MS);
+        stand_settled(s, &m[i], FW_SETTLED_OK);
+        stand_pass(s, VT); /* it proves nothing for the next ones */
+    }
+    stand_free(s);
+}
+
+Test(unsure, that_run_keep_the_stream)
+{
+    struct fw_delivery_config config = stand_config();
+    config.prefetch = 256;
+    struct stand *s = stale(&config);
+    int64_t stopped;
+    cr_assert(!goes_round(s, 2 * VT, &stopped));
+    stand_free(s);
+}
+
+/* What is to be dead-lettered may not be published on an uncertain lease: it is as stuck. */
+Test(unsure, dead_letters_have_the_stream_opened_anew)
+{
+    struct fw_delivery_config config = stand_config();
+    struct stand *s = stale(&config);
+    for (int i = 100; i < 200; i++) {
+        char id[16];
+        (void)snprintf(id, sizeof(id), "id-%d", i);
+        struct fw_restored dead = {
+            .queue = "q",
+            .queue_len = 1,
+            .id = id,
+            .id_len = strlen(id),
+            .tries = 5,
+            .doomed = FW_CAUSE_RETRY,
+        };
+        fw_delivery_restore(s->engine, s->now, &dead);
+    }
+    int64_t stopped;
+    cr_assert(goes_round(s, 2 * VT, &stopped));
+    stand_reopen(s);
+    read_one(s, 100, 1024, 0);
+    cr_assert(stand_take_of(s, FW_COMMAND_PUBLISH, &m[100], NULL));
+    stand_free(s);
+}
+
 /* Rule 1: a run that its lease cut, not its own timeout, is no try; stopped in time it is nacked.
  */
 Test(cut, is_no_try)

@@ -117,6 +117,12 @@ static void a_alone_to_its_end(struct fw_crash *crash)
     (void)begin(crash, "d", false);
 }
 
+static void a_alone_cut_short(struct fw_crash *crash)
+{
+    fw_crash_cut(crash, begin(crash, "a", true));
+    (void)begin(crash, "d", false);
+}
+
 static void a_in_company_to_its_end(struct fw_crash *crash)
 {
     uint32_t run = begin(crash, "a", true);
@@ -152,6 +158,16 @@ Test(crash, one_that_ran_alone_to_its_end_is_cleared)
     cr_assert_eq(crashes_of("a"), UINT32_MAX);
     cr_assert_eq(crashes_of("c"), 0);
     cr_assert_eq(crashes_of("d"), 0);
+}
+
+Test(crash, one_that_was_told_to_stop_is_not_cleared)
+{
+    (void)dies(three_run_one_ends);
+    (void)dies(a_alone);
+    cr_assert_eq(dies(a_alone_cut_short).running, 1, "the run that was cut is over");
+    cr_assert_eq(crashes_of("a"), 1);
+    cr_assert_eq(crashes_of("d"), 0);
+    cr_assert_eq(dies(a_alone).convicted, 1);
 }
 
 Test(crash, one_that_kept_the_others_waiting_too_long_is_cleared_too)
@@ -204,6 +220,7 @@ Test(crash, what_does_not_fit_is_not_recorded)
     fw_crash_end(crash, 5);
     cr_assert_eq(begin(crash, "b", false), 5);
     fw_crash_end(crash, 0); /* one that was not recorded */
+    fw_crash_cut(crash, 0);
     fw_crash_company(crash, 0);
     fw_crash_close(crash);
 }

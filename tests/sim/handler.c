@@ -36,10 +36,10 @@ static struct fw_verdict judge(struct world *w, const struct sim_delivery *d)
     return verdict;
 }
 
-static void run_over(struct sim_delivery *d)
+static void run_over(struct sim_delivery *d, const struct fw_verdict *verdict)
 {
     struct world *w = d->worker->world;
-    sim_state_ran(d);
+    sim_state_ran(d, verdict);
     d->worker->alone -= d->alone;
     d->alone = false;
     struct sim_message *m = &w->messages[d->message];
@@ -68,7 +68,7 @@ static void run_ends(struct world *w, struct event *event)
     }
     verdict.started = d->started;
     verdict.ended = w->now;
-    run_over(d);
+    run_over(d, &verdict);
     if (d->finished) { /* a drain did not wait for it */
         sim_delivery_release(d);
         return;

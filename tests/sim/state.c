@@ -132,9 +132,10 @@ void sim_state_restore(struct sim_worker *worker)
     }
 }
 
-void sim_state_ran(struct sim_delivery *d)
+void sim_state_ran(struct sim_delivery *d, const struct fw_verdict *verdict)
 {
-    if (d->suspect) {
+    bool cut = d->cancelled && verdict->kind != FW_ACK && verdict->kind != FW_REJECT;
+    if (d->suspect && !cut) {
         d->worker->state.crashes[d->message] = 0;
         d->worker->seen[d->message].suspect = false;
         d->worker->seen[d->message].crashes = 0;

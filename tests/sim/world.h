@@ -299,7 +299,7 @@ void sim_state_record(struct sim_worker *worker, const struct fw_command *comman
 void sim_state_keep(struct sim_worker *worker, bool killed);
 void sim_state_restore(struct sim_worker *worker);
 /* Its run came to an end. */
-void sim_state_ran(struct sim_delivery *d);
+void sim_state_ran(struct sim_delivery *d, const struct fw_verdict *verdict);
 
 /* ---- check.c ---- */
 void sim_check_command(struct sim_worker *worker, const struct fw_command *command);

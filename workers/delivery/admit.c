@@ -93,6 +93,7 @@ void fw_admit(struct fw_delivery *e, struct fw_stream *stream, const struct fw_a
     } else if (id->done) {
         ack_on_sight(e, h);
     } else if (!fw_flush_takes(e, stream, h)) {
+        fw_stale_check(e, stream, h);
         place(e, h);
     }
 }

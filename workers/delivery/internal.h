@@ -13,7 +13,8 @@
  *   retry.c           a verdict comes in: tries, backoff in place (5, 6)
  *   deadletter.c      the worker's own dead letters (11)
  *   settle.c          acks and nacks (3, 4), at most so many in flight (9)
- *   streams.c         open, pace, grant (9, 14), a window too small for the path
+ *   streams.c         open, pace, grant (9, 14), a window too small for the path, leases that are
+ *                     uncertain for good (2)
  *   flush.c           an overleased queue (8)
  *   breaker.c         a dependency that is down; pause (13)
  *   drain.c           the end (14), and giving all back
@@ -237,6 +238,7 @@ struct fw_stream {
     int64_t slow_since;  /* 0, or since when messages are old although receives stand waiting */
     int64_t slow_waited; /* how long they stood since then */
     uint64_t slow_bytes; /* read since then */
+    int64_t stale_since; /* 0, or since when nothing came that had a certain lease to start on */
     bool flushing;
     int64_t flush_began;
     int64_t flush_next;
@@ -527,6 +529,9 @@ void fw_stream_used(struct fw_delivery *e, struct fw_stream *s); /* a credit, by
 void fw_streams_step(struct fw_delivery *e);
 int64_t fw_streams_wake(const struct fw_delivery *e);
 void fw_pipe_check(struct fw_delivery *e, struct fw_stream *s, const struct fw_arrival *arrival);
+/* A new delivery was read. When for a VT all that could be done with what came was to leave it to
+ * its lease, the stream is opened anew, and term (a) makes leases certain again. */
+void fw_stale_check(struct fw_delivery *e, struct fw_stream *s, const struct fw_held *h);
 uint32_t fw_room(const struct fw_delivery *e); /* messages that may be granted now */
 void fw_grant(struct fw_delivery *e, uint32_t room);
 void fw_stream_grant(struct fw_delivery *e, struct fw_stream *s, uint32_t credits);

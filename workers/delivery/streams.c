@@ -58,6 +58,7 @@ static void ask(struct fw_delivery *e, struct fw_stream *s)
     s->empty_at = 0;
     s->ready_since = 0;
     s->slow_since = 0;
+    s->stale_since = 0;
     fw_walk_open(&s->walk, UINT32_MAX, 0); /* until the pipe is known */
     fw_emit(
         e, &(struct fw_command){
@@ -213,6 +214,29 @@ void fw_pipe_check(struct fw_delivery *e, struct fw_stream *s, const struct fw_a
     s->window = doubled;
     stream_notice(e, s, FW_NOTICE_PIPE_SLOW, doubled);
     fw_stream_stop(e, s);
+}
+
+/* Rule 2 leaves it to its lease: it may not run, or may not be published. */
+static bool is_left(const struct fw_delivery *e, const struct fw_held *h)
+{
+    bool skipped = e->config.unsure_lease == FW_UNSURE_SKIP || h->id->doomed != FW_CAUSE_NONE;
+    return skipped && !fw_certain(e, h);
+}
+
+/* Messages that are left come back when their leases end, and so on round and round. Too many for
+ * the pipe ever to prove empty (c), too few to fill it within a VT (b), they would stay uncertain
+ * for ever: of all terms only (a), a new stream, ends that. Its pace is rule 14's, since it comes
+ * after a VT at the earliest; and its cost, a pipe leased away, is small, for nothing was done with
+ * what came through the old one. */
+void fw_stale_check(struct fw_delivery *e, struct fw_stream *s, const struct fw_held *h)
+{
+    if (!is_left(e, h)) {
+        s->stale_since = fw_certain(e, h) && fw_fits(e, h) ? 0 : s->stale_since;
+    } else if (s->stale_since == 0) {
+        s->stale_since = e->now;
+    } else if (e->now - s->stale_since >= e->config.visibility_timeout) {
+        fw_stream_stop(e, s);
+    }
 }
 
 static uint32_t left_of(uint32_t limit, uint32_t used)

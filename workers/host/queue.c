@@ -270,14 +270,31 @@ void fw_queue_verdict(struct fw_queue *q, struct fw_item *item)
     }
 }
 
+/* Told to stop, it did: that proves nothing of what it would have done. */
+static bool was_cut(const struct fw_job *job)
+{
+    return atomic_load_explicit(&job->cancelled, memory_order_relaxed) &&
+           job->verdict.kind != FW_ACK && job->verdict.kind != FW_REJECT;
+}
+
+static void end_crash_run(struct fw_queue *q, struct fw_item *item)
+{
+    if (!q->turn->crash) {
+        return;
+    }
+    if (was_cut(&item->job)) {
+        fw_crash_cut(q->turn->crash, item->crash_run);
+    } else {
+        fw_crash_end(q->turn->crash, item->crash_run);
+    }
+    item->crash_run = 0;
+}
+
 void fw_queue_done(struct fw_job *job)
 {
     struct fw_item *item = fw_item_of_job(job);
     struct fw_queue *q = item->queue;
-    if (q->turn->crash) {
-        fw_crash_end(q->turn->crash, item->crash_run);
-        item->crash_run = 0;
-    }
+    end_crash_run(q, item);
     item->ran_ns = job->verdict.ended - job->verdict.started;
     FW_CRASH(AFTER_RUN);
     if (!(item->used_by & FW_ITEM_HELD) || !fw_publish_start(q, item)) {

@@ -393,13 +393,20 @@ void fw_crash_company(struct fw_crash *crash, uint32_t run)
     }
 }
 
+void fw_crash_cut(struct fw_crash *crash, uint32_t run)
+{
+    if (run != 0) {
+        atomic_store_explicit(&crash->slots[run - 1].state, FREE, memory_order_release);
+        crash->accused[run - 1] = 0;
+        crash->free[crash->free_count++] = (uint16_t)(run - 1);
+    }
+}
+
 void fw_crash_end(struct fw_crash *crash, uint32_t run)
 {
     if (run != 0) {
         acquit(crash, crash->accused[run - 1]);
-        atomic_store_explicit(&crash->slots[run - 1].state, FREE, memory_order_release);
-        crash->accused[run - 1] = 0;
-        crash->free[crash->free_count++] = (uint16_t)(run - 1);
+        fw_crash_cut(crash, run);
     }
 }
 

@@ -10,8 +10,8 @@
  * Operation. At the opening, what the last process left running are the suspects: each may have
  * killed it. One that ran alone did: that counts as a crash. Whoever serves a queue asks for its
  * suspects, runs each with nothing beside it (`alone`), and dead-letters those with
- * FW_CRASHES_ENOUGH crashes. A suspect that came to its end is none any more. What ran when
- * the machine went down (another boot) is not suspected. A run whose names do not fit its slot, or
+ * FW_CRASHES_ENOUGH crashes. A suspect that came to its end is none any more; one that a drain
+ * stopped before is. What ran when the machine went down (another boot) is not suspected. A run whose names do not fit its slot, or
  * that finds no slot free, is not recorded: it cannot be found out.
  *
  * What it cannot tell: who killed the process. A `kill -9` looks like a crash; it takes two of
@@ -81,6 +81,9 @@ uint32_t fw_crash_begin(
 void fw_crash_company(struct fw_crash *crash, uint32_t run);
 /* The run is over. One that began alone came to its end: it is no suspect any more. */
 void fw_crash_end(struct fw_crash *crash, uint32_t run);
+/* The run is over because it was told to stop (a drain): what it would have done later nobody
+ * knows, so a suspect stays one. */
+void fw_crash_cut(struct fw_crash *crash, uint32_t run);
 /* Its dead letter is confirmed, or it is known to be done: no suspect any more. */
 void fw_crash_acquit(struct fw_crash *crash, fila_view served, fila_view queue, fila_view id);
 
