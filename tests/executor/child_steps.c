@@ -7,6 +7,8 @@
  *     defer     completed as done by a thread of its own
  *     early     completed as rejected before `handle` returns
  *     later     a retry after 1.5 s, caused by a timeout
+ *     crash     aborts
+ *     wait F    waits until the file F is gone, whatever happens; then as "pid"
  *     pid       rejects; the reason is the process id
  */
 #include <fila/plugin.h>
@@ -88,6 +90,16 @@ static int defer(const fila_delivery *d, const fila_services *s)
     return FILA_DEFER;
 }
 
+static void wait_until_gone(const fila_delivery *d)
+{
+    char path[256];
+    (void)snprintf(
+        path, sizeof path, "%.*s", (int)(d->payload_len - 5), (const char *)d->payload + 5);
+    while (!access(path, F_OK)) {
+        (void)usleep(20000);
+    }
+}
+
 static int handle(void *self, const fila_delivery *d, const fila_services *s)
 {
     char text[32];
@@ -108,6 +120,12 @@ static int handle(void *self, const fila_delivery *d, const fila_services *s)
         s->retry_after(d, 1500);
         s->cause(d, FILA_CAUSE_TIMEOUT);
         return FILA_RETRY;
+    }
+    if (is(d, "crash")) {
+        abort();
+    }
+    if (is(d, "wait ")) {
+        wait_until_gone(d);
     }
     (void)snprintf(text, sizeof text, "%d", (int)getpid());
     return say(d, s, text, FILA_REJECT);

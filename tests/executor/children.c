@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define CHECK(condition) \
     ((condition)         \
@@ -55,6 +56,8 @@ struct setup {
     uint32_t recycle_messages;
     const char *answer; /* of the probe */
     int64_t probe_timeout;
+    int64_t grace;
+    int64_t first_backoff;
 };
 
 static void start(const struct setup *setup)
@@ -66,7 +69,8 @@ static void start(const struct setup *setup)
         .options = &answer,
         .option_count = setup->answer ? 1 : 0,
         .recycle_messages = setup->recycle_messages,
-        .grace = 60 * FILA_S,
+        .grace = setup->grace ? setup->grace : 60 * FILA_S,
+        .first_backoff = setup->first_backoff,
         .ends = on_ends,
     };
     const struct fw_executor_options options = {
@@ -300,6 +304,58 @@ static void test_stop(void)
     CHECK(test.ends[FW_CHILD_END_TIMEOUT] == 2);
 }
 
+/* ---- Replacing ---- */
+
+static void crash(void)
+{
+    struct fw_job *job = run("crash");
+    CHECK(job->verdict.kind == FW_RETRY && job->verdict.cause == FW_CAUSE_CRASH);
+    forget(job);
+}
+
+/* Waiting is for those that have done nothing: a backoff that nothing here would outwait. */
+static void test_replaced_at_once(void)
+{
+    start(&(struct setup){.concurrency = 1, .first_backoff = 30 * FILA_S});
+    for (int i = 0; i < 3; i++) {
+        forget(run("pid"));
+        crash();
+        struct fw_job *next = submit("pid", 3, 20000);
+        CHECK(await() == next && next->verdict.kind == FW_REJECT);
+        forget(next);
+    }
+    crash(); /* the last had handled one */
+    crash();
+    struct fw_job *late = submit("pid", 3, 300);
+    CHECK(await() == late && reason_is(late, "no child was free in time"));
+    forget(late);
+    CHECK(fw_executor_stop(test.executor, fila_now() + 30 * FILA_S));
+    CHECK(test.ends[FW_CHILD_END_CRASH] == 5);
+}
+
+/* One that is late has a successor before it has ended; if it does return, it goes. */
+static void test_replaced_while_late(void)
+{
+    char payload[64] = "wait /tmp/fila-children-XXXXXX";
+    int file = mkstemp(payload + 5);
+    CHECK(file >= 0);
+    (void)close(file);
+    start(&(struct setup){.concurrency = 1, .grace = 16 * FILA_S}); /* SIGTERM after 8 s */
+    forget(run("pid"));
+    struct fw_job *hangs = submit(payload, strlen(payload), 50);
+    struct fw_job *next = submit("pid", 3, 60000);
+    CHECK(await() == next && next->verdict.kind == FW_REJECT);
+    CHECK(!unlink(payload + 5));
+    CHECK(await() == hangs && hangs->reason && strcmp(hangs->reason, next->reason) != 0);
+    forget(hangs);
+    struct fw_job *after = run("pid");
+    CHECK(reason_is(after, next->reason));
+    forget(after);
+    forget(next);
+    stop();
+    CHECK(test.ends[FW_CHILD_END_STOP] == 2 && test.ends[FW_CHILD_END_TIMEOUT] == 0);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1 && !strcmp(argv[1], "__handler")) {
@@ -318,6 +374,8 @@ int main(int argc, char **argv)
     test_probe();
     test_recycle();
     test_stop();
+    test_replaced_at_once();
+    test_replaced_while_late();
     (void)printf("all is well\n");
     return 0;
 }

@@ -99,7 +99,8 @@ struct fw_process_options {
     size_t secret_variable_count;
     const char *program; /* what to exec with the verb __handler; NULL = this program */
     int64_t grace; /* ns from a message's deadline to SIGKILL, with SIGTERM half way; 0 = 1 s */
-    /* ns until a child that died is replaced; doubles up to 30 s; 0 = 0.1 s */
+    /* ns until a child that died before it had handled a message is replaced; doubles up to 30 s;
+     * 0 = 0.1 s */
     int64_t first_backoff;
     uint32_t recycle_messages; /* a child is replaced after so many; 0 = never */
     uint64_t recycle_rss;      /* and when its resident memory is over so many bytes; 0 = never */

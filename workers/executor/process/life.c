@@ -91,9 +91,70 @@ static bool wants_recycling(struct fw_child *child)
            fw_child_rss(child) > process->recycle_rss;
 }
 
+static int64_t backoff(const struct fw_process *process, uint32_t deaths)
+{
+    int64_t wait = process->first_backoff;
+    for (uint32_t i = 0; i < deaths && wait < LONGEST_BACKOFF; i++) {
+        wait *= 2;
+    }
+    return wait < LONGEST_BACKOFF ? wait : LONGEST_BACKOFF;
+}
+
+/* One that has handled messages shows that children can: the next need not wait. */
+static void vacate(struct fw_child *child, bool at_once)
+{
+    struct fw_slot *slot = child->slot;
+    if (!slot || slot->child != child) {
+        return;
+    }
+    slot->child = NULL;
+    slot->start_at =
+        at_once || child->messages ? 0 : fila_now() + backoff(child->process, slot->deaths++);
+}
+
+bool fw_life_replace(struct fw_child *child)
+{
+    struct fw_process *process = child->process;
+    if (process->late >= process->concurrency) {
+        return false;
+    }
+    process->late++;
+    vacate(child, false);
+    child->lost = child->slot;
+    child->slot = NULL;
+    process->look_again = true;
+    return true;
+}
+
+static void forget_lateness(struct fw_child *child)
+{
+    if (child->lost) {
+        child->lost = NULL;
+        child->process->late--;
+    }
+}
+
+/* It has returned after all: back to its place, unless another has begun to take it. */
+static void return_late(struct fw_child *child)
+{
+    struct fw_slot *slot = child->lost;
+    if (!slot) {
+        return;
+    }
+    forget_lateness(child);
+    if (slot->child || slot->successor || child->retire) {
+        child->retire = true;
+        return;
+    }
+    slot->child = child;
+    slot->deaths = 0;
+    child->slot = slot;
+}
+
 void fw_life_free(struct fw_child *child)
 {
     struct fw_process *process = child->process;
+    return_late(child);
     child->recycled = !child->retire && child->messages > 0 && wants_recycling(child);
     lock(process);
     if (child->retire || child->recycled || process->locked.stopping) {
@@ -153,15 +214,6 @@ static void give_up(struct fw_process *process, const char *reason)
     if (process->on_stopped) {
         process->on_stopped(process->stopped_user);
     }
-}
-
-static int64_t backoff(struct fw_process *process, uint32_t deaths)
-{
-    int64_t wait = process->first_backoff;
-    for (uint32_t i = 0; i < deaths && wait < LONGEST_BACKOFF; i++) {
-        wait *= 2;
-    }
-    return wait < LONGEST_BACKOFF ? wait : LONGEST_BACKOFF;
 }
 
 static void start_failed(struct fw_process *process, struct fw_slot *slot, const char *reason)
@@ -501,20 +553,11 @@ static void log_end(
     }
 }
 
-static void vacate(struct fw_child *child, bool orderly)
-{
-    struct fw_slot *slot = child->slot;
-    if (!slot || slot->child != child) {
-        return;
-    }
-    slot->child = NULL;
-    slot->start_at = orderly ? 0 : fila_now() + backoff(child->process, slot->deaths++);
-}
-
 static void unlink_child(struct fw_child *child)
 {
     struct fw_process *process = child->process;
     struct fw_child **at = &process->children;
+    forget_lateness(child);
     while (*at != child) {
         at = &(*at)->next;
     }

@@ -388,12 +388,16 @@ static int64_t look_at_busy(struct fw_child *child, int64_t now)
     lock(child->process);
     int64_t next = push(child, now);
     bool kill = child->locked.step == FW_STEP_KILL;
+    int64_t late_at = child->locked.deadline + child->process->grace / 4;
     unlock(child->process);
     if (kill) {
         fw_life_kill(child);
         return child->act_at;
     }
-    return next;
+    if (!child->slot || (now >= late_at && fw_life_replace(child))) {
+        return next;
+    }
+    return now < late_at ? earlier(next, late_at) : next;
 }
 
 static void look_at_late(struct fw_child *child, enum fw_child_state state)

@@ -6,8 +6,11 @@
  * Properties. One child, one message: a crash costs that message, and no other. What a child says
  * is checked (packet.h); one that talks nonsense is killed. A message that is over its deadline is
  * cancelled, then its child gets SIGTERM, then SIGKILL at deadline + grace; its verdict follows at
- * once, with the cause. A child that died is replaced after 0.1 s, doubling up to 30 s while no
- * message comes through; five failed starts within 60 s stop all.
+ * once, with the cause. Half-way to SIGTERM another child is started for its place, so that one is
+ * there when the verdict is given; if it does return, it goes, or has its place back. A child that
+ * died after it had handled a message is replaced at once; one that had not, after 0.1 s, doubling
+ * up to 30 s while no message comes through; five failed starts within 60 s stop all. There are at
+ * most twice `concurrency` children, and one more while a new file is tried.
  *
  * Operation. submit (I/O thread) sends to an idle child itself. One manager thread per executor
  * (manager.c) starts children, waits on their sockets, pidfds and output by epoll, hands results to
@@ -140,6 +143,7 @@ struct fw_child {
     struct fw_process *process;
     struct fw_child *next; /* of `children` or `graveyard` */
     struct fw_slot *slot;  /* NULL: it will not be replaced */
+    struct fw_slot *lost;  /* the one it had until it was late, while it is */
     struct fw_generation *generation;
     pid_t pid;
     int pidfd;
@@ -190,7 +194,7 @@ struct fw_slot {
     struct fw_child *child;     /* NULL: to be started at `start_at` */
     struct fw_child *successor; /* of a newer generation, on its way */
     int64_t start_at;
-    uint32_t deaths; /* in a row, with no message in between */
+    uint32_t deaths; /* in a row, of children that had handled no message */
 };
 
 #define FW_FAILED_STARTS 5
@@ -238,6 +242,7 @@ struct fw_process {
     struct fw_generation *refused; /* the last that failed */
     uint64_t generations;
     uint32_t starting;
+    uint32_t late; /* children whose place is another's, at most `concurrency` */
     int64_t failed_starts[FW_FAILED_STARTS]; /* a ring */
     uint32_t failed_start;
     int64_t oom_kills;                  /* of our cgroup, as seen last; -1 = not known */
@@ -332,6 +337,8 @@ bool fw_life_ended(struct fw_child *child);
 void fw_life_abandon(struct fw_child *child);
 /* Makes it take work, or lets it go: it has become free. */
 void fw_life_free(struct fw_child *child);
+/* It is late, and may never return: its place is another's from now on. False: too many are. */
+bool fw_life_replace(struct fw_child *child);
 /* Tells it to end, by CLOSE; it is idle. Under locked.mutex, and not in the list of idle ones. */
 void fw_life_close(struct fw_child *child);
 /* SIGKILL. */
