@@ -26,7 +26,10 @@ struct queue_verb {
 };
 
 /* Makes a call and waits; on failure says why. */
-int fw_cli_queue_call(const struct queue_verb *v, const fila_request *request, fila_reply **ret_reply);
+int fw_cli_queue_call(
+    const struct queue_verb *v,
+    const fila_request *request,
+    fila_reply **ret_reply);
 /* Prints a line of JSON, and frees it; takes NULL. */
 void fw_cli_queue_json(json_t *value);
 json_t *fw_cli_queue_text(fila_view text);

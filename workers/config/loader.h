@@ -35,7 +35,8 @@ struct fw_config_memory {
 };
 
 struct fw_loader {
-    const struct fw_table *root; /* of the top of the main file: what it is read into, and from where */
+    const struct fw_table
+        *root; /* of the top of the main file: what it is read into, and from where */
     void *root_object;
     struct fw_origin *root_origins; /* by row of `root` */
     struct fw_config *config;

@@ -57,8 +57,8 @@ struct fw_table {
 extern const struct fw_choice fw_log_levels[];
 extern const struct fw_choice fw_log_formats[];
 extern const struct fw_table fw_broker_table; /* offsets in struct fw_broker_config */
-extern const struct fw_table fw_root_table;  /* offsets in struct fw_config */
-extern const struct fw_table fw_queue_table; /* offsets in struct fw_queue_config */
+extern const struct fw_table fw_root_table;   /* offsets in struct fw_config */
+extern const struct fw_table fw_queue_table;  /* offsets in struct fw_queue_config */
 
 /* The row of that path, or NULL. */
 const struct fw_property *fw_table_find(const struct fw_table *table, const char *path);

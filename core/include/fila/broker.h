@@ -32,7 +32,8 @@
  * - Of the text of an error 255 bytes are kept.
  * - Its HTTP/2 settings tell of 11,000 concurrent streams a connection, where a server's tell of no
  *   limit, and of larger frames than 16 KiB. Connections beyond the file descriptors are closed.
- * Each of these has its row in tests/conformance, where all other facts of the contract are checked.
+ * Each of these has its row in tests/conformance, where all other facts of the contract are
+ * checked.
  */
 #ifndef FILA_BROKER_H
 #define FILA_BROKER_H
