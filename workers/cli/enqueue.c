@@ -233,6 +233,7 @@ static enum line_end read_line(FILE *in, struct line *line)
 {
     int c = 0;
     line->len = 0;
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): main thread */
     while ((c = getc_unlocked(in)) != EOF && c != '\n') {
         if (line->len == MESSAGE_MAX) {
             return LINE_TOO_LONG;

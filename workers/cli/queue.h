@@ -32,7 +32,7 @@ int fw_cli_queue_call(
     fila_reply **ret_reply);
 /* Prints a line of JSON, and frees it; takes NULL. */
 void fw_cli_queue_json(json_t *value);
-json_t *fw_cli_queue_text(fila_view text);
+json_t *fw_cli_queue_text(fila_view v);
 
 int fw_cli_queue_stats(struct queue_verb *v);
 int fw_cli_queue_config(struct queue_verb *v);

@@ -98,7 +98,7 @@ static const struct fw_property QUEUE_ROWS[] = {
              "a try and nothing else."},
     {.path = "start_timeout", .kind = FW_KIND_DURATION, .offset = QUEUE(start_timeout), .fallback = "60s", .min = FILA_S, .max = HOUR,
      .help = "How long a handler may take to get ready; one that takes longer is refused, at start and at a reload."},
-    {.path = "recycle_messages", .kind = FW_KIND_COUNT, .offset = QUEUE(recycle_messages), .fallback = "0", .max = 1000 * MILLION,
+    {.path = "recycle_messages", .kind = FW_KIND_COUNT, .offset = QUEUE(recycle_messages), .fallback = "0", .max = INT64_C(1000) * MILLION,
      .help = "With `isolation = \"process\"`: a child is replaced by a new one after so many messages; 0 = never."},
     {.path = "recycle_rss", .kind = FW_KIND_SIZE, .offset = QUEUE(recycle_rss), .fallback = "0B", .max = 1024 * GIB,
      .help = "With `isolation = \"process\"`: a child whose resident memory is over this after a message is replaced by a new one; "

@@ -113,6 +113,8 @@ static int spawn(struct fw_child *child, const struct ends *ends)
     char verb[] = "__handler";
     char parent[16];
     char *argv[] = {name, verb, parent, NULL};
+    char *const *environment = NULL; /* posix_spawn writes nothing, whatever its types say */
+    memcpy(&environment, &child->process->environment, sizeof environment);
     (void)snprintf(parent, sizeof parent, "%d", (int)child->process->parent);
     int error = posix_spawn_file_actions_init(&actions);
     if (error) {
@@ -125,11 +127,19 @@ static int spawn(struct fw_child *child, const struct ends *ends)
         error = error ? error
                       : posix_spawn(
                             &child->pid, child->process->program, &actions, &attributes, argv,
-                            (char *const *)(uintptr_t)child->process->environment);
+                            environment);
         (void)posix_spawnattr_destroy(&attributes);
     }
     (void)posix_spawn_file_actions_destroy(&actions);
     return error;
+}
+
+/* For reading only, whatever the type says. */
+static struct iovec part_of(fila_view bytes)
+{
+    struct iovec part = {NULL, bytes.len};
+    memcpy(&part.iov_base, &bytes.data, sizeof part.iov_base);
+    return part;
 }
 
 /* Sends `packet` and its body, which goes by the area if it is large: in two parts, as a message is
@@ -158,10 +168,7 @@ static enum fw_sent send_body(
             packet->run.body.len = first.len + second.len;
         }
         size_t len = fw_packet_write(packet, head);
-        struct iovec parts[] = {
-            {head, len},
-            {(void *)(uintptr_t)first.data, first.len},
-            {(void *)(uintptr_t)second.data, second.len}};
+        struct iovec parts[] = {{head, len}, part_of(first), part_of(second)};
         struct msghdr message = {.msg_iov = parts, .msg_iovlen = by_area ? 1 : 3};
         ssize_t sent;
         do {

@@ -46,6 +46,7 @@ static void add_frame(struct fw_packet *packet, uintptr_t address)
     struct dl_find_object found;
     struct fw_frame *frame = &packet->crash.frames[packet->crash.frame_count++];
     *frame = (struct fw_frame){.offset = address, .module = {"", 0}};
+    /* NOLINTNEXTLINE(performance-no-int-to-ptr): an address of code */
     if (!_dl_find_object((void *)address, &found) && found.dlfo_link_map) {
         frame->offset = address - found.dlfo_link_map->l_addr;
         frame->module = fila_view_of(found.dlfo_link_map->l_name);

@@ -521,33 +521,31 @@ static int64_t look(struct fw_process *process)
 
 /* ---- The loop ---- */
 
-static void on_event(struct fw_process *process, const struct fw_source *source)
+static void on_own_event(struct fw_process *process, enum fw_source_kind kind)
 {
     uint64_t count;
-    struct fw_child *child = source->child;
-    if (child && child->dead) {
-        return; /* it has ended in this batch */
-    }
-    switch (source->kind) {
-    case FW_SOURCE_SOCKET:
-        on_socket(child);
-        break;
-    case FW_SOURCE_OUTPUT:
-        on_output(child);
-        break;
-    case FW_SOURCE_FOLDER:
-        if (fw_generation_noticed(process->generation, process->folder)) {
-            process->notice_at = fila_now() + NOTICE_AFTER;
-            process->look_again = true;
-        }
-        break;
-    case FW_SOURCE_EXIT:
-        on_exit_seen(child);
-        break;
-    default:
+    if (kind != FW_SOURCE_FOLDER) {
         (void)!read(process->wake_fd, &count, sizeof count);
         process->look_again = true;
-        break;
+    } else if (fw_generation_noticed(process->generation, process->folder)) {
+        process->notice_at = fila_now() + NOTICE_AFTER;
+        process->look_again = true;
+    }
+}
+
+static void on_event(struct fw_process *process, const struct fw_source *source)
+{
+    struct fw_child *child = source->child;
+    if (!child) {
+        on_own_event(process, source->kind);
+    } else if (child->dead) {
+        return; /* it has ended in this batch */
+    } else if (source->kind == FW_SOURCE_SOCKET) {
+        on_socket(child);
+    } else if (source->kind == FW_SOURCE_OUTPUT) {
+        on_output(child);
+    } else {
+        on_exit_seen(child);
     }
 }
 

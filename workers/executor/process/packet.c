@@ -226,8 +226,10 @@ static void put(struct writer *writer, const void *data, size_t size)
 {
     size_t room = FW_PACKET_SIZE - writer->len;
     size = size < room ? size : room; /* only put_view writes what is not small */
-    memcpy(writer->bytes + writer->len, data, size);
-    writer->len += size;
+    if (size > 0 && data != NULL) {
+        memcpy(writer->bytes + writer->len, data, size);
+        writer->len += size;
+    }
 }
 
 static void put_u32(struct writer *writer, uint32_t value)

@@ -138,7 +138,14 @@ static void say_tail(struct text *text, const struct fw_output *output)
     say(text, "; its last output: ");
     for (size_t i = 0; i < len && text->left > 1; i++) {
         unsigned char byte = (unsigned char)tail[i];
-        *text->at++ = byte == '\n' ? '|' : byte < 0x20 ? ' ' : (char)byte;
+        char shown = tail[i];
+        if (byte < 0x20) {
+            shown = ' ';
+        }
+        if (byte == '\n') {
+            shown = '|';
+        }
+        *text->at++ = shown;
         text->left--;
     }
     *text->at = '\0';

@@ -63,14 +63,19 @@ static const elf_symbol *search(const elf_symbol *symbols, size_t count, uint64_
     return NULL;
 }
 
+/* Where a name goes, and the distance of an address from it. */
+struct place {
+    char *name;
+    size_t size;
+    uint64_t offset;
+};
+
 static bool find_in(
     int fd,
     const elf_section *table,
     const elf_section *strings,
     uint64_t address,
-    char *ret_name,
-    size_t size,
-    uint64_t *ret_offset)
+    struct place *ret)
 {
     elf_symbol *symbols = read_part(fd, table->sh_offset, table->sh_size, TABLE_LIMIT);
     char *names = read_part(fd, strings->sh_offset, strings->sh_size, TABLE_LIMIT);
@@ -79,14 +84,14 @@ static bool find_in(
         found = search(symbols, table->sh_size / sizeof *symbols, address);
     }
     if (found && found->st_name < strings->sh_size) {
-        (void)snprintf(ret_name, size, "%s", names + found->st_name);
-        *ret_offset = address - found->st_value;
+        (void)snprintf(ret->name, ret->size, "%s", names + found->st_name);
+        ret->offset = address - found->st_value;
     } else {
         found = NULL;
     }
     free(symbols);
     free(names);
-    return found && *ret_name;
+    return found && *ret->name;
 }
 
 bool fw_symbol_find(int fd, uint64_t address, char *ret_name, size_t size, uint64_t *ret_offset)
@@ -94,17 +99,19 @@ bool fw_symbol_find(int fd, uint64_t address, char *ret_name, size_t size, uint6
     static const uint32_t KINDS[] = {SHT_SYMTAB, SHT_DYNSYM}; /* the first has static ones */
     uint32_t count = 0;
     elf_section *sections = read_sections(fd, &count);
+    struct place place = {ret_name, size, 0};
     bool found = false;
     for (size_t kind = 0; sections && kind < 2 && !found; kind++) {
         for (uint32_t i = 0; i < count && !found; i++) {
             if (sections[i].sh_type == KINDS[kind] && sections[i].sh_link < count) {
-                found = find_in(
-                    fd, &sections[i], &sections[sections[i].sh_link], address, ret_name, size,
-                    ret_offset);
+                found = find_in(fd, &sections[i], &sections[sections[i].sh_link], address, &place);
             }
         }
     }
     free(sections);
+    if (found) {
+        *ret_offset = place.offset;
+    }
     return found;
 }
 
