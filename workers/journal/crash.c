@@ -243,6 +243,9 @@ static void write_suspects(
 {
     struct head *head = (struct head *)(void *)crash->file;
     struct fw_boot boot = fw_boot_now();
+    if (head == NULL) {
+        return;
+    }
     memcpy(head->boot, boot.id, sizeof(head->boot));
     for (uint32_t i = 0; i < count; i++) {
         (void)fill(&crash->slots[FW_CRASH_RUNS + i], SUSPECT, &suspects[i]);
