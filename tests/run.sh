@@ -61,6 +61,10 @@ plain_cc=${CC:-gcc}
 
 stage plain "the plain build, $plain_cc, warnings are errors"
 build_tree plain "$plain_cc" -DCMAKE_BUILD_TYPE=RelWithDebInfo
+if [ -n "$sanitizers" ]; then
+    build_behind asan clang -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS=-O1 -DFILA_SANITIZE=address \
+        -DFILA_FUZZ=ON
+fi
 if built plain; then
     ctest_tree plain --label-exclude bench
 fi
@@ -70,8 +74,8 @@ if [ -n "$lint" ] && [ -z "$only" ]; then
 fi
 if [ -n "$sanitizers" ]; then
     stage asan "AddressSanitizer and UndefinedBehaviorSanitizer, clang"
-    build_tree asan clang -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS=-O1 -DFILA_SANITIZE=address \
-        -DFILA_FUZZ=ON
+    build_await asan
+    build_behind tsan clang -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS=-O1 -DFILA_SANITIZE=thread
     if built asan; then
         ctest_tree asan --label-exclude bench
         if [ -z "$only" ]; then
@@ -80,7 +84,7 @@ if [ -n "$sanitizers" ]; then
         fi
     fi
     stage tsan "ThreadSanitizer, clang: stress programs and the real binary"
-    build_tree tsan clang -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS=-O1 -DFILA_SANITIZE=thread
+    build_await tsan
     if built tsan; then
         ctest_tree tsan --label-regex 'stress|e2e|sim|integration'
     fi

@@ -101,6 +101,21 @@ build_tree() { # TREE CC CMAKE-OPTION...
     fi
 }
 
+# Builds a tree while the tests of another wait for this and that; to be awaited in its own stage.
+build_behind() { # TREE CC CMAKE-OPTION...
+    (
+        stage_name=$1
+        renice -n 10 -p $BASHPID >/dev/null
+        build_tree "$@"
+    ) >"$results/$1.behind" 2>&1 &
+    behind=$!
+}
+
+build_await() { # TREE
+    wait "$behind"
+    cat "$results/$1.behind"
+}
+
 # ---- Tests ----
 
 # Options of the sanitizers: reports go to files, because the children of a Criterion suite lose
@@ -124,7 +139,7 @@ ctest_tree() { # TREE CTEST-OPTION...
     asan | tsan) launcher=$(layout_launcher) ;;
     esac
     # shellcheck disable=SC2086
-    $launcher ctest --test-dir "$out/$tree" -j "$jobs" --timeout 120 --no-tests=ignore \
+    $launcher ctest --test-dir "$out/$tree" -j "$((jobs + 1))" --timeout 120 --no-tests=ignore \
         --output-on-failure --output-junit "$results/$tree.xml" --test-output-size-passed 200000 \
         --test-output-size-failed 200000 ${only:+-R "$only"} "$@" >"$log" 2>&1 </dev/null
     if [ -s "$results/$tree.xml" ]; then
