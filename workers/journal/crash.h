@@ -11,8 +11,9 @@
  * killed it. One that ran alone did: that counts as a crash. Whoever serves a queue asks for its
  * suspects, runs each with nothing beside it (`alone`), and dead-letters those with
  * FW_CRASHES_ENOUGH crashes. A suspect that came to its end is none any more; one that a drain
- * stopped before is. What ran when the machine went down (another boot) is not suspected. A run whose names do not fit its slot, or
- * that finds no slot free, is not recorded: it cannot be found out.
+ * stopped before is. What ran when the machine went down (another boot) is not suspected. A run
+ * whose names do not fit its slot, or that finds no slot free, is not recorded: it cannot be found
+ * out.
  *
  * What it cannot tell: who killed the process. A `kill -9` looks like a crash; it takes two of
  * them while the same message runs alone to blame it wrongly.
