@@ -122,6 +122,35 @@ def crashing_message_is_quarantined(bench):
     last.stop()
 
 
+@test(seconds=90)
+def a_drain_clears_no_suspect(bench):
+    """A suspect that a drain stops is run alone again; one that comes to its end is none any more."""
+    bench.start_broker()
+    bench.create_queue("work", "10s")
+    os.mkdir(bench.path("runs"))
+    command = bench.script("hang.sh", ': > "runs/$$"\n[ -e go ] || exec sleep 100')
+    config = EXEC.replace('"2s"', '"10s"; timeout = "7s"') % {"broker": bench.broker, "command": command}
+    config += 'drain_timeout = "3s";\n'
+    bench.enqueue_lines("work", ["the one"])
+    first = bench.start_ready(config)
+    bench.wait_files("runs", 1)
+    first.signal(signal.SIGKILL)
+    first.wait(5, -signal.SIGKILL)
+    second = bench.start_ready(config)
+    expect_equal("suspects after the kill", second.wait_event("CRASH-SUSPECTS")["suspects"], 1)
+    bench.wait_files("runs", 2, seconds=30)  # its lease is over
+    second.signal(signal.SIGTERM)
+    second.wait(12)
+    bench.write("go", "")
+    third = bench.start_ready(config)
+    expect_equal("suspects after the drain", third.wait_event("CRASH-SUSPECTS")["suspects"], 1)
+    bench.wait_stats("work", depth=0, in_flight=0)
+    expect_equal("acked by the third", third.stop()["acked"], 1)
+    last = bench.start_ready(config)
+    expect_equal("suspects in the end", last.events("CRASH-SUSPECTS"), [])
+    last.stop()
+
+
 @test(seconds=30)
 def one_worker_a_state_dir(bench):
     bench.start_broker()

@@ -103,8 +103,8 @@ void fw_verdict(struct fw_delivery *e, struct fw_held *h, const struct fw_verdic
         fw_run_took(e, fw_max(verdict->ended - verdict->started, 0));
     }
     fw_breaker_verdict(e, h, verdict);
-    bool cut = verdict->kind != FW_ACK && verdict->kind != FW_REJECT && h->cancelled;
-    h->id->suspect = h->id->suspect && cut; /* it came to its end, and we are still here */
+    h->id->suspect = false; /* it came to an end, and we are still here; a drained engine, whose
+                               cuts prove nothing, starts it no more */
     if (verdict->kind == FW_ACK) {
         fw_came_through(e);
         fw_record_done(e, h, FW_ACKED);
