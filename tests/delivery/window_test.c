@@ -420,6 +420,28 @@ Test(unsure, that_run_keep_the_stream)
     stand_free(s);
 }
 
+/* Nor may `expire` leave what is always too old for ever: 230 messages a pipe, one each 0.1 s, are
+ * 23 s old, and need 15 s. */
+Test(unsure, with_expire_a_stream_of_old_ones_is_opened_anew)
+{
+    struct fw_delivery_config config = stand_config();
+    config.surplus = FW_SURPLUS_EXPIRE;
+    config.prefetch = 256;
+    struct stand *s = narrow(&config);
+    fw_delivery_pressure(s->engine, s->now, true); /* no flush */
+    int64_t stopped = 0;
+    for (int i = 0; i < 1000 && stopped == 0; i++) {
+        stand_pass(s, 100 * FILA_MS);
+        read_one(s, 100 + i, 1024, 0);
+        if (stand_take_of(s, FW_COMMAND_RUN, &m[100 + i], NULL)) {
+            stand_verdict(s, &m[100 + i], FW_UNAVAILABLE, FILA_MS); /* says nothing of its need */
+        }
+        stopped = stand_take(s, FW_COMMAND_STOP_STREAM, NULL) ? s->now : 0;
+    }
+    cr_assert_neq(stopped, 0, "they are left for ever");
+    stand_free(s);
+}
+
 /* What is to be dead-lettered may not be published on an uncertain lease: it is as stuck. */
 Test(unsure, dead_letters_have_the_stream_opened_anew)
 {

@@ -14,7 +14,7 @@
  *   deadletter.c      the worker's own dead letters (11)
  *   settle.c          acks and nacks (3, 4), at most so many in flight (9)
  *   streams.c         open, pace, grant (9, 14), a window too small for the path, leases that are
- *                     uncertain for good (2)
+ *                     uncertain, or old, for good (2, 7)
  *   flush.c           an overleased queue (8)
  *   breaker.c         a dependency that is down; pause (13)
  *   drain.c           the end (14), and giving all back

@@ -216,18 +216,22 @@ void fw_pipe_check(struct fw_delivery *e, struct fw_stream *s, const struct fw_a
     fw_stream_stop(e, s);
 }
 
-/* Rule 2 leaves it to its lease: it may not run, or may not be published. */
+/* Nothing is done with it: rule 2 leaves it to its lease, since it may not run, or not be
+ * published; or rule 7 does with `expire`, since it is too old to start. */
 static bool is_left(const struct fw_delivery *e, const struct fw_held *h)
 {
-    bool skipped = e->config.unsure_lease == FW_UNSURE_SKIP || h->id->doomed != FW_CAUSE_NONE;
-    return skipped && !fw_certain(e, h);
+    bool doomed = h->id->doomed != FW_CAUSE_NONE;
+    if (fw_certain(e, h)) {
+        return e->config.surplus == FW_SURPLUS_EXPIRE && !doomed && !fw_fits(e, h);
+    }
+    return e->config.unsure_lease == FW_UNSURE_SKIP || doomed;
 }
 
 /* Messages that are left come back when their leases end, and so on round and round. Too many for
- * the pipe ever to prove empty (c), too few to fill it within a VT (b), they would stay uncertain
- * for ever: of all terms only (a), a new stream, ends that. Its pace is rule 14's, since it comes
- * after a VT at the earliest; and its cost, a pipe leased away, is small, for nothing was done with
- * what came through the old one. */
+ * the pipe ever to prove empty (c), too few to fill it well within a VT (b), they would stay as
+ * uncertain, or as old, for ever: of all terms only (a), a new stream, ends that. Its pace is rule
+ * 14's, since it comes after a VT at the earliest; and its cost, a pipe leased away, is small, for
+ * nothing was done with what came through the old one. */
 void fw_stale_check(struct fw_delivery *e, struct fw_stream *s, const struct fw_held *h)
 {
     if (!is_left(e, h)) {
