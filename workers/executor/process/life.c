@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -151,9 +152,19 @@ static void return_late(struct fw_child *child)
     child->slot = slot;
 }
 
+/* It can have answered before the thread that sent to it is back from the call. Its buffer and
+ * `sending` are that thread's until then: a moment, since the packet is out. */
+static void await_sender(struct fw_child *child)
+{
+    while (atomic_load(&child->sending)) {
+        (void)sched_yield();
+    }
+}
+
 void fw_life_free(struct fw_child *child)
 {
     struct fw_process *process = child->process;
+    await_sender(child);
     return_late(child);
     child->recycled = !child->retire && child->messages > 0 && wants_recycling(child);
     lock(process);
@@ -604,6 +615,9 @@ static void conclude(struct fw_child *child, struct ending *ending)
 
 bool fw_life_ended(struct fw_child *child)
 {
+    lock(child->process);
+    fw_child_unlist(child); /* nobody begins to send to it from here on */
+    unlock(child->process);
     if (atomic_load(&child->sending)) {
         return false;
     }
