@@ -14,8 +14,8 @@ from test_delivery import exec_config
 
 def namespace():
     """The words that start a command as PID 1."""
-    words = ["unshare", "--pid", "--fork"] if os.geteuid() == 0 else \
-        ["unshare", "--user", "--map-root-user", "--pid", "--fork"]
+    words = ["unshare", "--pid", "--fork", "--mount-proc"] if os.geteuid() == 0 else \
+        ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]
     if not shutil.which("unshare") or subprocess.run([*words, "true"], capture_output=True).returncode != 0:
         raise Skipped("no PID namespace can be made here")
     return words
