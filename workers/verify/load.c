@@ -54,7 +54,7 @@ static void open_library(void *user, const char *name)
 static bool is_sanitizer(const char *name)
 {
     static const char *const PREFIXES[] = {
-        "__asan_", "__ubsan_", "__tsan_", "__lsan_", "__sanitizer_"};
+        "__asan_", "__ubsan_", "__tsan_", "__lsan_", "__sancov_", "__sanitizer_"};
     for (size_t i = 0; i < sizeof PREFIXES / sizeof PREFIXES[0]; i++) {
         if (!strncmp(name, PREFIXES[i], strlen(PREFIXES[i]))) {
             return true;
