@@ -53,8 +53,8 @@ static void open_library(void *user, const char *name)
 /* A sanitizer's runtime is in the program, by design: without it the file could not be loaded. */
 static bool is_sanitizer(const char *name)
 {
-    static const char *const PREFIXES[] = {
-        "__asan_", "__ubsan_", "__tsan_", "__lsan_", "__sancov_", "__sanitizer_"};
+    static const char *const PREFIXES[] = {"__asan_", "__ubsan_",  "__tsan_",
+                                           "__lsan_", "__sancov_", "__sanitizer_"};
     for (size_t i = 0; i < sizeof PREFIXES / sizeof PREFIXES[0]; i++) {
         if (!strncmp(name, PREFIXES[i], strlen(PREFIXES[i]))) {
             return true;
