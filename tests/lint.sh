@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: AGPL-3.0-or-later
 #
-# Format (clang-format) and lint (clang-tidy) of the project's own C; generated code is left out.
+# Format (clang-format) and lint (clang-tidy) of the project's own C; generated code and templates are left out.
 #     tests/lint.sh                 all files
 #     tests/lint.sh FILE...         these
 #     tests/lint.sh --changed       what differs from the branch main, or is not committed
@@ -43,7 +43,7 @@ list_files() {
         git ls-files --cached --others --exclude-standard
     else
         find . -path './build*' -prune -o -type f -print | sed 's|^\./||'
-    fi | grep -E '\.[ch]$' | grep -v '^gen/'
+    fi | grep -E '\.[ch]$' | grep -vE '^(gen|plugins/template)/'
 }
 [ ${#files[@]} -gt 0 ] || mapfile -t files < <(list_files)
 if [ ${#files[@]} -eq 0 ]; then

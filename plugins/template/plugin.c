@@ -9,14 +9,14 @@
 #include <stdlib.h>
 
 /* One instance for each worker thread, so nothing in here needs a lock. */
-struct @IDENT @{const char *greeting;
-int64_t most; /* bytes */
-}
-;
+struct @IDENT@ {
+    const char *greeting;
+    int64_t most; /* bytes */
+};
 
-static int @IDENT @_init(const fila_services *services, void **ret_self)
+static int @IDENT@_init(const fila_services *services, void **ret_self)
 {
-    struct @IDENT @ *self = calloc(1, sizeof *self);
+    struct @IDENT@ *self = calloc(1, sizeof *self);
     if (!self) {
         services->reason(services, NULL, "out of memory");
         return 1;
@@ -27,12 +27,11 @@ static int @IDENT @_init(const fila_services *services, void **ret_self)
     return 0;
 }
 
-/* The verdict: FILA_ACK (done), FILA_RETRY, FILA_REJECT (dead letter), FILA_UNAVAILABLE (a
- * dependency is down), FILA_DEFER (services->complete follows). A message may come twice. */
-static int @IDENT
-    @_handle(void *instance, const fila_delivery *delivery, const fila_services *services)
+/* The verdict: FILA_ACK (done), FILA_RETRY, FILA_REJECT (dead letter), FILA_UNAVAILABLE (a dependency
+ * is down), FILA_DEFER (services->complete follows). A message may come twice. */
+static int @IDENT@_handle(void *instance, const fila_delivery *delivery, const fila_services *services)
 {
-    struct @IDENT @ *self = instance;
+    struct @IDENT@ *self = instance;
     char line[200];
 
     if (delivery->payload_len == 0) {
@@ -49,7 +48,7 @@ static int @IDENT
     return FILA_ACK;
 }
 
-static void @IDENT @_close(void *instance)
+static void @IDENT@_close(void *instance)
 {
     free(instance);
 }
@@ -61,7 +60,13 @@ static const fila_option OPTIONS[] = {
 };
 
 FILA_PLUGIN_DEFINE({
-    FILA_PLUGIN_HEAD, .name = "@NAME@", .version = "0.1", .description = "Greets each message.",
-                      .options = OPTIONS, .option_count = FILA_COUNT(OPTIONS),
-                      .init = @IDENT @_init, .handle = @IDENT @_handle, .close = @IDENT @_close,
+    FILA_PLUGIN_HEAD,
+    .name = "@NAME@",
+    .version = "0.1",
+    .description = "Greets each message.",
+    .options = OPTIONS,
+    .option_count = FILA_COUNT(OPTIONS),
+    .init = @IDENT@_init,
+    .handle = @IDENT@_handle,
+    .close = @IDENT@_close,
 })

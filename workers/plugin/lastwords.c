@@ -85,6 +85,7 @@ static void say_doing(struct line *line)
 static void say_place(struct line *line, uintptr_t pc)
 {
     struct dl_find_object found;
+    /* NOLINTNEXTLINE(performance-no-int-to-ptr): an address of code */
     if (pc && !_dl_find_object((void *)pc, &found) && found.dlfo_link_map) {
         const char *name = found.dlfo_link_map->l_name;
         say(line, ", at ");

@@ -27,7 +27,7 @@ void fw_last_words_install(void);
 void fw_last_words_thread(void);
 void fw_last_words_thread_end(void);
 
-/* `doing` lives until the next call; NULL: nothing. */
-void fw_last_words_doing(const struct fw_doing *doing);
+/* `now` lives until the next call; NULL: nothing. */
+void fw_last_words_doing(const struct fw_doing *now);
 
 #endif

@@ -30,7 +30,7 @@ struct identity {
 };
 
 struct fw_plugin_file {
-    struct identity identity;
+    struct identity identity = {0};
     fila_plugin table;
     fila_option *options;
     char *path;
@@ -253,7 +253,7 @@ cleanup:
  * took the place of another is loaded under a longer spelling of the same path. */
 struct generation {
     struct generation *next;
-    struct identity identity;
+    struct identity identity = {0};
     unsigned number; /* of its path; 0 = the first */
     char path[];
 };
@@ -269,11 +269,12 @@ static char *spell(const char *path, unsigned number)
     size_t folder = (size_t)(strrchr(path, '/') - path) + 1;
     char *spelled = malloc(strlen(path) + 2 * (size_t)number + 1);
     if (spelled) {
-        memcpy(spelled, path, folder);
+        char *at = mempcpy(spelled, path, folder);
         for (unsigned i = 0; i < number; i++) {
-            memcpy(spelled + folder + 2 * (size_t)i, "./", 2);
+            *at++ = '.';
+            *at++ = '/';
         }
-        memcpy(spelled + folder + 2 * (size_t)number, path + folder, strlen(path + folder) + 1);
+        memcpy(at, path + folder, strlen(path + folder) + 1);
     }
     return spelled;
 }
@@ -437,7 +438,7 @@ fila_status fw_plugin_open(const char *name, struct fw_plugin_file **ret_file, f
 {
     char path[PATH_MAX];
     struct fw_descriptor_head head;
-    struct identity identity;
+    struct identity identity = {0};
     fila_status status = find(name, path, reterr);
     status = status ? status : check_folder(path, reterr);
     status = status ? status : inspect(path, &head, &identity, reterr);
@@ -447,7 +448,7 @@ fila_status fw_plugin_open(const char *name, struct fw_plugin_file **ret_file, f
 fila_status fw_plugin_inspect(const char *name, char *ret_path, fila_error *reterr)
 {
     struct fw_descriptor_head head;
-    struct identity identity;
+    struct identity identity = {0};
     fila_status status = find(name, ret_path, reterr);
     status = status ? status : check_folder(ret_path, reterr);
     return status ? status : inspect(ret_path, &head, &identity, reterr);
@@ -461,7 +462,7 @@ fila_status fw_plugin_open_descriptor(
 {
     char name[32];
     struct fw_descriptor_head head;
-    struct identity identity;
+    struct identity identity = {0};
     (void)snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
     fila_status status = inspect(name, &head, &identity, reterr);
     status = status ? status : load(name, &identity, &head, ret_file, reterr);
