@@ -117,8 +117,8 @@ static void erase(struct fw_journal_table *table, struct row *row)
         table->live--;
         table->bytes -= size_of(row);
     }
-    /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): a list with this row in it */
     DL_DELETE(table->by_age, row);
+    /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): a table with this row in it */
     HASH_DEL(table->rows, row);
     free(row);
 }

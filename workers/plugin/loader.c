@@ -30,7 +30,7 @@ struct identity {
 };
 
 struct fw_plugin_file {
-    struct identity identity = {0};
+    struct identity identity;
     fila_plugin table;
     fila_option *options;
     char *path;
@@ -253,7 +253,7 @@ cleanup:
  * took the place of another is loaded under a longer spelling of the same path. */
 struct generation {
     struct generation *next;
-    struct identity identity = {0};
+    struct identity identity;
     unsigned number; /* of its path; 0 = the first */
     char path[];
 };
