@@ -3,6 +3,10 @@
 #
 # Every test of the project, in under ten minutes on two cores. `tests/run.sh --help` says what can
 # be chosen. What counts is the last line, "N passed, N failed", and the exit status.
+#
+# A test that fails is run once more, alone, after its stage. If it then passes it is unstable: it is
+# shown with what it said, and counted in the last line, but fails nothing. What a sanitizer or
+# valgrind finds is never forgiven so.
 set -u -o pipefail
 export LC_ALL=C.UTF-8
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -21,6 +25,8 @@ usage: tests/run.sh [OPTION...]
   --out DIR          where it builds (default build-tests); results and reports are kept there
   --no-install       do not install missing Debian packages (as root, or with sudo)
   --help
+A test that fails is run once more, alone; if it then passes, the last line counts it as unstable, and
+it fails nothing. Reports of sanitizers and valgrind always fail. The exit status is 0 if nothing failed.
 Environment: CC (gcc) compiles the plain build; FILA_SERVER_BIN names a real Fila server, for the
 tests that need one.
 U

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 #
 # The stages of tests/run.sh. Each writes its outcomes to $out/results/outcomes, a line each:
-#     pass|fail|skip  COUNT  STAGE  NAME  HOW-TO-RERUN      (tabs between)
+#     pass|fail|skip|unstable  COUNT  STAGE  NAME  HOW-TO-RERUN      (tabs between)
+# (what was unstable counts as a pass too)
 # and everything that a program said to a log under $out/results, so that the terminal shows only
 # what a person needs. A stage that was asked for and did nothing is a failure.
 
@@ -14,8 +15,8 @@ stages_begin() {
     rm -rf "$results"
     mkdir -p "$results"
     : >"$outcomes"
-    began=$(date +%s)
-    stage_name= stage_began=$began
+    began=$(date +%s) shell_pid=$$
+    stage_name= stage_began=$began stage_cpu=0
     symbolizer=$(command -v llvm-symbolizer-14 || command -v llvm-symbolizer || command -v addr2line)
     python=/usr/bin/python3
     [ -x $python ] || python=python3
@@ -32,11 +33,20 @@ sum_of() { # KIND [STAGE]
         '$1 == kind && (stage == "" || $3 == stage) { n += $2 } END { print n + 0 }' "$outcomes"
 }
 
+some() { # COUNT WHAT
+    [ "$1" = 0 ] || printf ', %s %s' "$1" "$2"
+}
+
+# Of all that this shell has waited for.
+cpu_seconds() {
+    awk -v hz="$(getconf CLK_TCK)" '{ sub(/.*\) /, ""); print int(($14 + $15) / hz + 0.5) }' "/proc/$shell_pid/stat"
+}
+
 stage_close() {
     [ -n "$stage_name" ] || return 0
-    local passed failed skipped
+    local passed failed skipped unstable
     passed=$(sum_of pass "$stage_name") failed=$(sum_of fail "$stage_name")
-    skipped=$(sum_of skip "$stage_name")
+    skipped=$(sum_of skip "$stage_name") unstable=$(sum_of unstable "$stage_name")
     if [ "$((passed + failed + skipped))" = 0 ]; then
         if [ -n "$only" ]; then
             echo "   no test of that name"
@@ -44,25 +54,31 @@ stage_close() {
             outcome fail 1 "$stage_name: it ran nothing" "tests/run.sh"
         fi
     fi
-    printf '   %s: %s passed, %s failed%s  (%s s)\n' "$stage_name" "$passed" "$failed" \
-        "$([ "$skipped" = 0 ] || echo ", $skipped skipped")" $(($(date +%s) - stage_began))
+    printf '   %s: %s passed, %s failed%s%s  (%s s, %s s of processor time)\n' "$stage_name" "$passed" \
+        "$failed" "$(some "$unstable" unstable)" "$(some "$skipped" skipped)" \
+        $(($(date +%s) - stage_began)) $(($(cpu_seconds) - stage_cpu))
     stage_name=
 }
 
 stage() { # NAME WHAT
     stage_close
-    stage_name=$1 stage_began=$(date +%s)
+    stage_name=$1 stage_began=$(date +%s) stage_cpu=$(cpu_seconds)
     printf '== %s: %s\n' "$1" "$2"
 }
 
 stages_end() {
     stage_close
-    local passed failed skipped
-    passed=$(sum_of pass) failed=$(sum_of fail) skipped=$(sum_of skip)
+    local passed failed skipped unstable
+    passed=$(sum_of pass) failed=$(sum_of fail) skipped=$(sum_of skip) unstable=$(sum_of unstable)
     if [ "$failed" != 0 ]; then
         echo
         echo "failed:"
         awk -F'\t' '$1 == "fail" { printf "  %s: %s\n      %s\n", $3, $4, $5 }' "$outcomes"
+    fi
+    if [ "$unstable" != 0 ]; then
+        echo
+        echo "unstable: failed among others, passed alone:"
+        awk -F'\t' '$1 == "unstable" { printf "  %s: %s\n", $3, $4 }' "$outcomes"
     fi
     if [ "$skipped" != 0 ]; then
         echo
@@ -70,12 +86,8 @@ stages_end() {
         awk -F'\t' '$1 == "skip" { printf "  %s: %s\n", $3, $4 }' "$outcomes" | sort | uniq
     fi
     echo
-    echo "in $(($(date +%s) - began)) s"
-    if [ "$skipped" != 0 ]; then
-        echo "$passed passed, $failed failed, $skipped skipped"
-    else
-        echo "$passed passed, $failed failed"
-    fi
+    echo "in $(($(date +%s) - began)) s, $(cpu_seconds) s of processor time"
+    echo "$passed passed, $failed failed$(some "$unstable" unstable)$(some "$skipped" skipped)"
     [ "$failed" = 0 ] && [ "$passed" != 0 ]
 }
 
@@ -84,16 +96,16 @@ stages_end() {
 built() { [ -e "$out/$1/.built" ]; }
 
 build_tree() { # TREE CC CMAKE-OPTION...
-    local tree=$1 cc=$2 began_at log=$results/$1.build.log
+    local tree=$1 cc=$2 began_at cpu_at log=$results/$1.build.log
     shift 2
-    began_at=$(date +%s)
+    began_at=$(date +%s) cpu_at=$(cpu_seconds)
     rm -f "$out/$tree/.built"
     if CC=$cc timeout 120 cmake -S . -B "$out/$tree" -G Ninja -DFILA_WERROR=ON -DFILA_TESTS=ON "$@" \
         >"$log" 2>&1 </dev/null &&
         timeout 1800 ninja -C "$out/$tree" -j "$jobs" -k 0 >>"$log" 2>&1 </dev/null; then
         touch "$out/$tree/.built"
         outcome pass 1 "build" ""
-        echo "   built in $(($(date +%s) - began_at)) s"
+        echo "   built in $(($(date +%s) - began_at)) s, $(($(cpu_seconds) - cpu_at)) s of processor time"
     else
         grep -E ' error: |^FAILED|undefined reference|CMake Error' "$log" | cut -c1-200 | awk '!seen[$0]++' | head -n 20
         outcome fail 1 "the build (${log#"$root"/})" \
@@ -104,7 +116,7 @@ build_tree() { # TREE CC CMAKE-OPTION...
 # Builds a tree while the tests of another wait for this and that; to be awaited in its own stage.
 build_behind() { # TREE CC CMAKE-OPTION...
     (
-        stage_name=$1
+        stage_name=$1 shell_pid=$BASHPID
         renice -n 10 -p $BASHPID >/dev/null
         build_tree "$@"
     ) >"$results/$1.behind" 2>&1 &
@@ -131,25 +143,36 @@ sanitizer_options() { # TREE
     export TSAN_OPTIONS=$common:ignore_noninstrumented_modules=1:report_thread_leaks=0:suppressions=$root/tests/suppressions/tsan.txt:second_deadlock_stack=1
 }
 
+# A test that fails is run once more, alone: what passes then is unstable, not failed.
 ctest_tree() { # TREE CTEST-OPTION...
-    local tree=$1 log=$results/$1.ctest.log launcher=
+    local tree=$1 launcher= first=$results/$1.xml again=$results/$1.again.xml failed
     shift
     sanitizer_options "$tree"
     case $tree in
     asan | tsan) launcher=$(layout_launcher) ;;
     esac
-    # shellcheck disable=SC2086
-    $launcher ctest --test-dir "$out/$tree" -j "$((jobs + 1))" --timeout 120 --no-tests=ignore \
-        --output-on-failure --output-junit "$results/$tree.xml" --test-output-size-passed 200000 \
-        --test-output-size-failed 200000 ${only:+-R "$only"} "$@" >"$log" 2>&1 </dev/null
-    if [ -s "$results/$tree.xml" ]; then
-        $python tests/tools/ctest_report.py "$results/$tree.xml" "$stage_name" "$out/$tree" \
-            >>"$outcomes" || outcome fail 1 "the report of ctest (${log#"$root"/})" ""
+    run_ctest "$first" -j "$((jobs + 1))" ${only:+-R "$only"} "$@"
+    if [ -s "$first" ]; then
+        failed=$($python tests/tools/ctest_report.py --failed "$first")
+        [ -z "$failed" ] || run_ctest "$again" -j 1 -R "$failed"
+        [ -s "$again" ] || again=
+        $python tests/tools/ctest_report.py --stage "$stage_name" --build "$out/$tree" \
+            --outcomes "$outcomes" "$first" ${again:+"$again"} ||
+            outcome fail 1 "the report of ctest (${first#"$root"/})" ""
     elif [ -z "$only" ]; then
-        outcome fail 1 "ctest ended without a report (${log#"$root"/})" "ctest --test-dir $out/$tree"
+        tail -n 30 "${first%.xml}.ctest.log" | sed 's/^/     | /'
+        outcome fail 1 "ctest ended without a report (${first#"$root"/})" "ctest --test-dir $out/$tree"
     fi
-    awk -F'\t' -v stage="$stage_name" '$1 == "fail" && $3 == stage { print "   FAILED " $4 }' "$outcomes"
     sanitizer_reports "$tree"
+}
+
+run_ctest() { # XML CTEST-OPTION...; also of ctest_tree: launcher, tree
+    local xml=$1
+    shift
+    # shellcheck disable=SC2086
+    $launcher ctest --test-dir "$out/$tree" --timeout 120 --no-tests=ignore --output-on-failure \
+        --output-junit "$xml" --test-output-size-passed 200000 --test-output-size-failed 200000 "$@" \
+        >"${xml%.xml}.ctest.log" 2>&1 </dev/null
 }
 
 # Some kernels lay memory out in a way that clang 14's sanitizers cannot work with; there they run
@@ -172,7 +195,7 @@ sanitizer_reports() { # TREE
     for file in "$out/$1"/reports/*; do
         [ -s "$file" ] || continue
         echo "   REPORT ${file#"$root"/}"
-        grep -m1 -E 'ERROR:|WARNING:|runtime error|SUMMARY' "$file" | cut -c1-200 | sed 's/^/     /'
+        head -n 25 "$file" | cut -c1-200 | sed 's/^/     | /'
         outcome fail 1 "a sanitizer's report: ${file#"$root"/}" "cat ${file#"$root"/}"
     done
 }
@@ -201,6 +224,7 @@ fuzz_one() { # NAME PROGRAM CORPUS SECONDS
     else
         outcome fail 1 "$name (${log#"$root"/})" "$program $(ls "$work"/crashes/* 2>/dev/null | head -n 1)"
         echo "   FAILED $name"
+        tail -n 30 "$log" | cut -c1-300 | sed 's/^/     | /'
     fi
 }
 
@@ -227,7 +251,8 @@ valgrind_tree() { # TREE
     fi
     $python tests/tools/valgrind_run.py --build "$out/$1" --logs "$results/valgrind" --jobs "$jobs" \
         --list tests/valgrind.txt --suppressions tests/suppressions/valgrind.txt \
-        --stage "$stage_name" >>"$outcomes" 2>"$results/valgrind.log" </dev/null ||
+        --stage "$stage_name" --outcomes "$outcomes" 2>"$results/valgrind.log" </dev/null || {
+        tail -n 20 "$results/valgrind.log" | sed 's/^/     | /'
         outcome fail 1 "the runner itself (${results#"$root"/}/valgrind.log)" ""
-    awk -F'\t' -v stage="$stage_name" '$1 == "fail" && $3 == stage { print "   FAILED " $4 }' "$outcomes"
+    }
 }

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Runs chosen tests of a build under valgrind's memcheck and prints outcome lines (see stages.sh).
+"""Runs chosen tests of a build under valgrind's memcheck, writes outcome lines (see stages.sh), and says on the terminal what failed.
 
 The list has a test's name on each line, as ctest knows it; a trailing * takes all of that prefix,
 and what follows the name is given to the program. Errors and definite or indirect leaks are read
 from the log files of the program and all its children: the exit status of a Criterion suite does
-not tell them. Of an end-to-end test the worker is what runs under valgrind.
+not tell them. Of an end-to-end test the worker is what runs under valgrind. A test that fails without
+a finding is run once more, alone, and is unstable if it then passes.
 """
 import argparse
 import concurrent.futures
@@ -17,6 +18,12 @@ import re
 import shlex
 import subprocess
 
+FINDING = "valgrind: "
+
+
+def lines_of(path):
+    with open(path, errors="replace") as f:
+        return [line.rstrip()[:300] for line in f]
 
 
 def tests_of(build):
@@ -40,7 +47,7 @@ def wanted(path, tests):
 
 
 def run(name, test, extra, opts):
-    """'' when all is well, else what is wrong."""
+    """What is wrong ('' when all is well), and what tells more."""
     stem = os.path.join(opts.logs, name)
     for old in glob.glob(glob.escape(stem) + ".*.vg"):
         os.unlink(old)
@@ -56,23 +63,25 @@ def run(name, test, extra, opts):
     environment.update(e.split("=", 1) for e in properties.get("ENVIRONMENT", []))
     if not command:
         environment.update(FILA_E2E_WRAPPER=shlex.join(wrapper), FILA_E2E_SLOW="8")
+    wrong = ""
     with open(stem + ".out", "w") as out:
         try:
             status = subprocess.run(command + test["command"] + extra, stdin=subprocess.DEVNULL, stdout=out,
                                     stderr=subprocess.STDOUT, timeout=opts.seconds, env=environment,
                                     cwd=properties.get("WORKING_DIRECTORY")).returncode
+            wrong = "exit status %d" % status if status else ""
         except subprocess.TimeoutExpired:
-            return "over %d s" % opts.seconds
+            wrong = "over %d s" % opts.seconds
     for log in sorted(glob.glob(glob.escape(stem) + ".*.vg")):
-        for line in open(log, errors="replace"):
-            if re.match(r"==\d+==\s*\S", line):  # lines of --PID-- are valgrind's own remarks
-                return "%s: %s" % (os.path.basename(log), re.sub(r"^==\d+==\s*", "", line.rstrip()))
-    return "exit status %d" % status if status else ""
+        found = [line for line in lines_of(log) if re.match(r"==\d+==\s*\S", line)]  # --PID-- are valgrind's own remarks
+        if found:
+            return FINDING + re.sub(r"^==\d+==\s*", "", found[0]), found[:25]
+    return wrong, lines_of(stem + ".out")[-30:]
 
 
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("build", "logs", "list", "suppressions", "stage"):
+    for name in ("build", "logs", "list", "suppressions", "stage", "outcomes"):
         ap.add_argument("--" + name, required=True)
     ap.add_argument("--jobs", type=int, default=2)
     ap.add_argument("--seconds", type=int, default=240)
@@ -81,15 +90,30 @@ def main():
     os.makedirs(opts.logs, exist_ok=True)
     tests = tests_of(opts.build)
     chosen, unknown = wanted(opts.list, tests)
+    lines = []
+
+    def outcome(kind, name, rerun=""):
+        lines.append("\t".join((kind, "1", opts.stage, name, rerun)) + "\n")
+
     for name in unknown:
-        print("\t".join(("fail", "1", opts.stage, "%s is no test (%s)" % (name, opts.list), "")))
+        outcome("fail", "%s is no test (%s)" % (name, opts.list))
     with concurrent.futures.ThreadPoolExecutor(opts.jobs) as pool:
-        runs = [(name, pool.submit(run, name, tests[name], extra, opts)) for name, extra in chosen]
-        for name, future in runs:
-            wrong = future.result()
-            rerun = "valgrind --leak-check=full --trace-children=yes " + " ".join(tests[name]["command"])
-            print("\t".join(("fail" if wrong else "pass", "1", opts.stage,
-                             "%s (%s)" % (name, wrong) if wrong else name, rerun)))
+        runs = [(name, extra, pool.submit(run, name, tests[name], extra, opts)) for name, extra in chosen]
+    for name, extra, future in runs:
+        wrong, said = future.result()
+        again = run(name, tests[name], extra, opts)[0] if wrong and not wrong.startswith(FINDING) else wrong
+        if wrong:
+            print("   %s %s (%s)" % ("FAILED" if again else "UNSTABLE", name, wrong))
+            print("\n".join("     | " + line for line in said), flush=True)
+        if again:
+            outcome("fail", "%s (%s)" % (name, again),
+                    "valgrind --leak-check=full --trace-children=yes " + " ".join(tests[name]["command"]))
+            continue
+        outcome("pass", name)
+        if wrong:
+            outcome("unstable", "%s (%s)" % (name, wrong))
+    with open(opts.outcomes, "a") as outcomes:
+        outcomes.writelines(lines)
 
 
 main()
