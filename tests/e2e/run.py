@@ -4,13 +4,13 @@
 
     run.py --worker build/fila-worker            all of them
     run.py --worker ... NAME...                          these (a trailing * matches)
-    run.py --list                                        their names, one a line: "name seconds"
+    run.py --list                                        their names, one a line: "name seconds module"
+    run.py --worker ... --module MODULE NAME...          reads that file alone
 
 Each prints PASS, FAIL or SKIPPED. Exit status: 0 all passed, 1 some failed, 77 all were skipped.
 """
 import argparse
 import fnmatch
-import importlib
 import os
 import signal
 import sys
@@ -20,8 +20,6 @@ import traceback
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import harness  # noqa: E402
 import registry  # noqa: E402
-
-MODULES = sorted(f[:-3] for f in os.listdir(harness.HERE) if f.startswith("test_") and f.endswith(".py"))
 
 
 def run(test, opts):
@@ -57,15 +55,15 @@ def main():
     ap.add_argument("--worker", help="the fila-worker to test")
     ap.add_argument("--build", help="the build folder, for the test plugins")
     ap.add_argument("--list", action="store_true")
+    ap.add_argument("--module", choices=registry.MODULES, help="where the tests are")
     ap.add_argument("--keep", action="store_true", help="keep the tests' folders")
     ap.add_argument("names", nargs="*")
     opts = ap.parse_args()
-    for module in MODULES:
-        importlib.import_module(module)
+    registry.load([opts.module] if opts.module else registry.MODULES)
     tests = registry.TESTS
     if opts.list:
         for test in tests:
-            print(test.name, test.seconds)
+            print(test.name, test.seconds, test.module)
         return 0
     if opts.names:
         tests = [t for t in tests if any(fnmatch.fnmatch(t.name, n) for n in opts.names)]

@@ -39,6 +39,7 @@ def real_server(bench):
     if not program:
         raise Skipped("FILA_SERVER_BIN names no Fila server")
     failed = []
+    registry.load()
     tests = [t for t in registry.TESTS if t.real_server]
     for test in tests:
         own = harness.Bench(bench.worker_path, bench.build)

@@ -100,8 +100,8 @@ build_tree() { # TREE CC CMAKE-OPTION...
     shift 2
     began_at=$(date +%s) cpu_at=$(cpu_seconds)
     rm -f "$out/$tree/.built"
-    if CC=$cc timeout 120 cmake -S . -B "$out/$tree" -G Ninja -DFILA_WERROR=ON -DFILA_TESTS=ON "$@" \
-        >"$log" 2>&1 </dev/null &&
+    if CC=$cc timeout 120 cmake -S . -B "$out/$tree" -G Ninja -DFILA_WERROR=ON -DFILA_TESTS=ON \
+        -DPython3_EXECUTABLE="$(command -v $python)" "$@" >"$log" 2>&1 </dev/null &&
         timeout 1800 ninja -C "$out/$tree" -j "$jobs" -k 0 >>"$log" 2>&1 </dev/null; then
         touch "$out/$tree/.built"
         outcome pass 1 "build" ""
@@ -113,18 +113,26 @@ build_tree() { # TREE CC CMAKE-OPTION...
     fi
 }
 
-# Builds a tree while the tests of another wait for this and that; to be awaited in its own stage.
-build_behind() { # TREE CC CMAKE-OPTION...
+# Builds trees, one after the other, while the tests of another wait for this and that. Each is a
+# line "TREE CC CMAKE-OPTION...", and is awaited in its own stage.
+build_behind() { # LINE...
     (
-        stage_name=$1 shell_pid=$BASHPID
+        shell_pid=$BASHPID
         renice -n 10 -p $BASHPID >/dev/null
-        build_tree "$@"
-    ) >"$results/$1.behind" 2>&1 &
+        for line in "$@"; do
+            read -r -a words <<<"$line"
+            stage_name=${words[0]}
+            build_tree "${words[@]}" >"$results/$stage_name.behind" 2>&1
+            touch "$results/$stage_name.ended"
+        done
+    ) &
     behind=$!
 }
 
 build_await() { # TREE
-    wait "$behind"
+    while [ ! -e "$results/$1.ended" ] && kill -0 "$behind" 2>/dev/null; do
+        sleep 0.2
+    done
     cat "$results/$1.behind"
 }
 
@@ -151,7 +159,8 @@ ctest_tree() { # TREE CTEST-OPTION...
     case $tree in
     asan | tsan) launcher=$(layout_launcher) ;;
     esac
-    run_ctest "$first" -j "$((jobs + 1))" ${only:+-R "$only"} "$@"
+    order_tests "$out/$tree"
+    run_ctest "$first" -j "$((jobs * 2))" ${only:+-R "$only"} "$@"
     if [ -s "$first" ]; then
         failed=$($python tests/tools/ctest_report.py --failed "$first")
         [ -z "$failed" ] || run_ctest "$again" -j 1 -R "$failed"
@@ -164,6 +173,13 @@ ctest_tree() { # TREE CTEST-OPTION...
         outcome fail 1 "ctest ended without a report (${first#"$root"/})" "ctest --test-dir $out/$tree"
     fi
     sanitizer_reports "$tree"
+}
+
+# The longest tests first, also in a fresh tree: ctest starts by what it remembers of the last run.
+order_tests() { # BUILD-FOLDER
+    local remembered=$1/Testing/Temporary/CTestCostData.txt
+    mkdir -p "${remembered%/*}"
+    [ -s "$remembered" ] || { awk '!/^#/ && NF == 2 { print $2, 1, $1 }' tests/tools/costs.txt; echo ---; } >"$remembered"
 }
 
 run_ctest() { # XML CTEST-OPTION...; also of ctest_tree: launcher, tree
@@ -229,19 +245,19 @@ fuzz_one() { # NAME PROGRAM CORPUS SECONDS
 }
 
 fuzz_tree() { # TREE SECONDS
-    local name program corpus running=0
-    if [ ! -s "$out/$1/tests/fuzzers.txt" ]; then
-        return
-    fi
-    while IFS=';' read -r name program corpus; do
-        fuzz_one "$name" "$program" "$corpus" "$2" &
-        running=$((running + 1))
-        if [ $running -ge "$jobs" ]; then
-            wait -n
-            running=$((running - 1))
-        fi
-    done <"$out/$1/tests/fuzzers.txt"
-    wait
+    [ -s "$out/$1/tests/fuzzers.txt" ] || return 0
+    ( # of its own, for `wait -n` takes any child of the shell, and a build may run behind
+        running=0
+        while IFS=';' read -r name program corpus; do
+            fuzz_one "$name" "$program" "$corpus" "$2" &
+            running=$((running + 1))
+            if [ $running -ge "$jobs" ]; then
+                wait -n
+                running=$((running - 1))
+            fi
+        done <"$out/$1/tests/fuzzers.txt"
+        wait
+    )
 }
 
 valgrind_tree() { # TREE
