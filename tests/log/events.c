@@ -22,6 +22,50 @@ static void cell(FILE *out, const char *text)
     }
 }
 
+enum group {
+    ACT_NOW,
+    TODAY,
+    WHEN_RARE,
+    FOR_THE_RECORD,
+    GROUP_COUNT
+};
+
+static enum group group_of(enum fw_event event)
+{
+    bool calm = strncmp(fw_event_remedy(event), "None", 4) == 0;
+    switch (fw_event_level(event)) {
+    case FW_LOG_ERROR:
+        return ACT_NOW;
+    case FW_LOG_WARN:
+        return calm ? WHEN_RARE : TODAY;
+    default:
+        return FOR_THE_RECORD;
+    }
+}
+
+static void print_group(FILE *out, enum group group)
+{
+    static const char *const TITLES[GROUP_COUNT] = {
+        "Act now\n\nLevel `error`: messages fail, or stand still, until somebody does something.",
+        "Look at it today\n\nLevel `warn`: the worker copes, but not for ever, or not as was meant.",
+        "Fine when rare\n\nLevel `warn`: it happens in good order too; alert on many.",
+        "For the record\n\nLevels `info` and `debug`: what was done."};
+    (void)fprintf(
+        out, "\n## %s\n\n| Event | Level | Meaning | What to do |\n|---|---|---|---|\n",
+        TITLES[group]);
+    for (int i = 0; i < FW_EVENT_COUNT; i++) {
+        enum fw_event event = (enum fw_event)i;
+        if (group_of(event) != group) {
+            continue;
+        }
+        (void)fprintf(out, "| `%s` | %s | ", fw_event_id(event), LEVELS[fw_event_level(event)]);
+        cell(out, fw_event_meaning(event));
+        (void)fputs(" | ", out);
+        cell(out, fw_event_remedy(event));
+        (void)fputs(" |\n", out);
+    }
+}
+
 static void print(FILE *out)
 {
     (void)fputs(
@@ -32,18 +76,12 @@ static void print(FILE *out)
         "same within a second are written once and counted (`repeated 17 times: ...`, field `repeated`). What belongs to a\n"
         "message has `queue`, `message_id`, `attempt`, and `trace_id` when the message has a W3C `traceparent` header.\n"
         "\n"
-        "This page is made from `workers/log/events.h` by `ninja events`.\n"
-        "\n"
-        "| Event | Level | Meaning | What to do |\n"
-        "|---|---|---|---|\n",
+        "The events stand by what they ask of you: [act now](#act-now), [look at it today](#look-at-it-today),\n"
+        "[fine when rare](#fine-when-rare), [for the record](#for-the-record). The operator's guide has them\n"
+        "[by what to do](guide/watch.md#events-by-action). This page is made from `workers/log/events.h` by `ninja events`.\n",
         out);
-    for (int i = 0; i < FW_EVENT_COUNT; i++) {
-        enum fw_event event = (enum fw_event)i;
-        (void)fprintf(out, "| `%s` | %s | ", fw_event_id(event), LEVELS[fw_event_level(event)]);
-        cell(out, fw_event_meaning(event));
-        (void)fputs(" | ", out);
-        cell(out, fw_event_remedy(event));
-        (void)fputs(" |\n", out);
+    for (int g = 0; g < GROUP_COUNT; g++) {
+        print_group(out, (enum group)g);
     }
 }
 

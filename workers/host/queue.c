@@ -255,10 +255,31 @@ static void log_failure(struct fw_queue *q, const struct fw_item *item)
         fw_text("trace_id", fw_trace_id(item->message)));
 }
 
+/* Once for each spell in which nothing but failures comes. */
+static void note_failing(struct fw_queue *q, const struct fw_job *job)
+{
+    switch (fw_record_try(&q->record, job, fw_queue_clock(q, q->turn->now))) {
+    case FW_FAILING_BEGAN:
+        FW_LOG(
+            FW_EVENT_HANDLER_FAILING, "the last tries all failed",
+            fw_str("queue", q->config->queue), fw_str("handler", q->config->handler_plugin),
+            fw_int("tries", FW_FAILING_TRIES), fw_str("error", job->reason ? job->reason : ""));
+        break;
+    case FW_FAILING_ENDED:
+        FW_LOG(
+            FW_EVENT_HANDLER_WORKS, "a try succeeded again", fw_str("queue", q->config->queue),
+            fw_str("handler", q->config->handler_plugin));
+        break;
+    case FW_FAILING_SAME:
+        break;
+    }
+}
+
 void fw_queue_verdict(struct fw_queue *q, struct fw_item *item)
 {
     const struct fw_job *job = &item->job;
     fw_record_result(&q->record, item);
+    note_failing(q, job);
     if (item->used_by & FW_ITEM_HELD) {
         if (is_failure(q, job)) {
             log_failure(q, item);

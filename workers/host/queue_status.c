@@ -191,6 +191,22 @@ static void dlq_trouble(struct fw_snapshot *s, struct fw_queue *q, struct fw_que
     }
 }
 
+/* Over with a success, or when none has failed for as long as it takes to try again. */
+static void failing_trouble(struct fw_snapshot *s, struct fw_queue *q, struct fw_queue_status *ret)
+{
+    struct fw_record *r = &q->record;
+    if (s->now - r->failing_last > 2 * (q->config->retry_max + q->config->visibility_timeout)) {
+        r->failed_in_row = 0;
+    }
+    if (r->failed_in_row >= FW_FAILING_TRIES) {
+        trouble(
+            ret, FW_TROUBLE_FAILING, r->failing_since,
+            fw_arena_print(
+                &s->memory, "the last %" PRIu32 " tries failed: %s", r->failed_in_row,
+                text(s, r->failing, FW_SNAPSHOT_TEXT)));
+    }
+}
+
 static void troubles(struct fw_snapshot *s, struct fw_queue *q, struct fw_queue_status *ret)
 {
     struct fw_record *r = &q->record;
@@ -201,6 +217,7 @@ static void troubles(struct fw_snapshot *s, struct fw_queue *q, struct fw_queue_
     missing_trouble(s, q, ret);
     lease_troubles(s, q, ret);
     dlq_trouble(s, q, ret);
+    failing_trouble(s, q, ret);
     if (ret->look.breaker_since) {
         trouble(
             ret, FW_TROUBLE_BREAKER_OPEN, ret->look.breaker_since,

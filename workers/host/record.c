@@ -52,6 +52,32 @@ void fw_record_result(struct fw_record *record, const struct fw_item *item)
     }
 }
 
+static bool is_failed_try(const struct fw_verdict *v)
+{
+    return v->kind != FW_ACK && v->cause != FW_CAUSE_NONE && v->cause != FW_CAUSE_UNAVAILABLE;
+}
+
+enum fw_failing_change fw_record_try(
+    struct fw_record *record,
+    const struct fw_job *job,
+    int64_t now)
+{
+    const struct fw_verdict *v = &job->verdict;
+    if (v->started != 0 && v->kind == FW_ACK) {
+        bool failing = record->failed_in_row >= FW_FAILING_TRIES;
+        record->failed_in_row = 0;
+        return failing ? FW_FAILING_ENDED : FW_FAILING_SAME;
+    }
+    if (v->started == 0 || !is_failed_try(v)) {
+        return FW_FAILING_SAME;
+    }
+    record->failing_since = record->failed_in_row ? record->failing_since : now;
+    record->failing_last = now;
+    record->failed_in_row += record->failed_in_row < UINT32_MAX;
+    (void)snprintf(record->failing, sizeof record->failing, "%s", job->reason ? job->reason : "");
+    return record->failed_in_row == FW_FAILING_TRIES ? FW_FAILING_BEGAN : FW_FAILING_SAME;
+}
+
 void fw_record_settled(struct fw_record *record, const struct fila_settle *settle, int64_t took)
 {
     if (settle->result == FILA_SETTLE_OK) {

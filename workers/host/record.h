@@ -45,6 +45,20 @@ struct fw_record {
     int64_t overleased_vt;              /* the visibility timeout that would end it */
     char dlq_text[FILA_ERROR_TEXT];     /* why the last one was refused */
     char unavailable[FW_SNAPSHOT_TEXT]; /* the last reason of FILA_UNAVAILABLE */
+
+    uint32_t failed_in_row;         /* tries that failed, none having succeeded since */
+    int64_t failing_since;          /* the first of them */
+    int64_t failing_last;           /* the last one */
+    char failing[FW_SNAPSHOT_TEXT]; /* and its reason */
+};
+
+/* So many failed tries in a row, and the handler is said to be failing. */
+#define FW_FAILING_TRIES 10
+
+enum fw_failing_change {
+    FW_FAILING_SAME,
+    FW_FAILING_BEGAN,
+    FW_FAILING_ENDED
 };
 
 void fw_record_fini(struct fw_record *record);
@@ -62,6 +76,11 @@ static inline void fw_record_start(struct fw_item *item, int64_t now, int64_t le
 
 /* Its handler is through with it (or never had it: then nothing is noted). */
 void fw_record_result(struct fw_record *record, const struct fw_item *item);
+/* The same result, as one of a row of failures or their end. Unavailability is the breaker's. */
+enum fw_failing_change fw_record_try(
+    struct fw_record *record,
+    const struct fw_job *job,
+    int64_t now);
 /* An ack or nack was answered. */
 void fw_record_settled(struct fw_record *record, const struct fila_settle *settle, int64_t took);
 /* A dead-letter copy was answered. */

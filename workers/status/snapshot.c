@@ -18,6 +18,7 @@ static const struct trouble_row TROUBLES[FW_TROUBLE_COUNT] = {
     [FW_TROUBLE_STUCK] = {"handler_stuck", FW_EVENT_HANDLER_STUCK, false},
     [FW_TROUBLE_GIVEN_UP] = {"handler_given_up", FW_EVENT_CHILDREN_GIVEN_UP, true},
     [FW_TROUBLE_PAUSED] = {"paused", FW_EVENT_QUEUE_PAUSED, true},
+    [FW_TROUBLE_FAILING] = {"handler_failing", FW_EVENT_HANDLER_FAILING, false},
     [FW_TROUBLE_OVERLEASED] = {"overleased", FW_EVENT_OVERLEASED, false},
 };
 

@@ -37,6 +37,7 @@ enum fw_trouble {
     FW_TROUBLE_STUCK,         /* handlers do not return */
     FW_TROUBLE_GIVEN_UP,      /* its handler's children cannot be started */
     FW_TROUBLE_PAUSED,        /* by an operator */
+    FW_TROUBLE_FAILING,       /* its last tries all failed; still ready */
     FW_TROUBLE_OVERLEASED,    /* more is leased ahead than can be done in time; still ready */
     FW_TROUBLE_COUNT
 };

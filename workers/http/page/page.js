@@ -10,7 +10,7 @@
   const WORDS = {
     stream_down: "stream down", queue_missing: "queue missing", breaker_open: "breaker open",
     visibility_timeout_short: "lease too short", dead_letter_refused: "dead letters refused",
-    handler_stuck: "handler stuck", handler_given_up: "handler given up", paused: "paused", overleased: "overleased", draining: "draining", gone: "removed",
+    handler_stuck: "handler stuck", handler_given_up: "handler given up", handler_failing: "handler failing", paused: "paused", overleased: "overleased", draining: "draining", gone: "removed",
   };
   const MARKS = { good: "●", warn: "▲", bad: "■", off: "○" };
   let history = [], last = null, lastAt = 0, held = false, showAll = false, timer = 0, failures = 0, restarted = 0;
