@@ -42,7 +42,8 @@ Test(pages, ready_or_the_culprit)
     expect_ready(
         s, false,
         "queue \"q1\": breaker_open for 12 s: the database is away (BREAKER-OPEN: Repair the "
-        "dependency; trials go on by themselves.)\n");
+        "dependency, which the reason names; trials go on by themselves. A restart of the worker "
+        "helps nothing.)\n");
     s->queues[1].stats.draining = true; /* one that a reload has ended is no culprit */
     expect_ready(s, true, "ok\n");
     s->queues[1].stats.draining = false;
@@ -90,8 +91,9 @@ Test(pages, live_or_the_culprit)
     s->queues[0].stuck = 9;
     expect_live(
         s, true, false,
-        "queue \"q0\": handler_stuck for 90 s: 8 did not return (HANDLER-STUCK: Its thread is lost "
-        "until the worker restarts; use isolation = \"process\".)\n");
+        "queue \"q0\": handler_stuck for 90 s: 8 did not return (HANDLER-STUCK: Restart the "
+        "worker: until then the thread is lost. With isolation = \"process\" such a handler is "
+        "killed by itself.)\n");
     fw_snapshot_free(s);
 }
 
