@@ -97,6 +97,39 @@ static const struct memory_row MEMORY_ROWS[] = {
       {"/sys/fs/cgroup/memory/m/memory.limit_in_bytes", "9223372036854771712\n"}}},
 };
 
+struct kills_row {
+    const char *what;
+    int64_t kills; /* -1: not known */
+    const char *files[4][2];
+};
+
+static const struct kills_row KILLS_ROWS[] = {
+    {"no cgroup at all", -1, {{NULL}}},
+    {"version 2: not oom, not oom_group_kill",
+     3,
+     {{"/proc/self/cgroup", "0::/a\n"},
+      {"/sys/fs/cgroup/a/memory.events",
+       "low 0\nhigh 9\nmax 8\noom 7\noom_kill 3\noom_group_kill 1\n"}}},
+    {"version 2: what is above counts others, too",
+     0,
+     {{"/proc/self/cgroup", "0::/a/b\n"},
+      {"/sys/fs/cgroup/a/memory.events", "oom 5\noom_kill 5\n"},
+      {"/sys/fs/cgroup/a/b/memory.events", "oom 0\noom_kill 0\n"}}},
+    {"the path is the host's, only the mount is there",
+     2,
+     {{"/proc/self/cgroup", "0::/kubepods/pod1/x\n"},
+      {"/sys/fs/cgroup/memory.events", "oom 2\noom_kill 2\n"}}},
+    {"version 1, beside a version 2 that has no memory",
+     4,
+     {{"/proc/self/cgroup", "4:memory:/m\n2:cpu,cpuacct:/c\n0::/u\n"},
+      {"/sys/fs/cgroup/memory/m/memory.oom_control",
+       "oom_kill_disable 0\nunder_oom 0\noom_kill 4\n"}}},
+    {"a kernel that does not count",
+     -1,
+     {{"/proc/self/cgroup", "4:memory:/m\n"},
+      {"/sys/fs/cgroup/memory/m/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\n"}}},
+};
+
 static void lay_out(const char *folder, const char *const files[4][2])
 {
     (void)mkdir(folder, 0700);
@@ -142,6 +175,19 @@ Test(cgroup, cpus)
         lay_out(folder, CPU_ROWS[i].files);
         uint32_t expected = CPU_ROWS[i].cpus < all ? CPU_ROWS[i].cpus : all;
         cr_expect(eq(u32, fw_cpus_granted(folder), expected), "%s", CPU_ROWS[i].what);
+    }
+    throw_away(root);
+}
+
+Test(cgroup, kills_for_lack_of_memory)
+{
+    char root[64] = "/tmp/fila-kills-XXXXXX";
+    cr_assert(mkdtemp(root) != NULL);
+    for (size_t i = 0; i < sizeof KILLS_ROWS / sizeof *KILLS_ROWS; i++) {
+        char folder[80];
+        (void)snprintf(folder, sizeof folder, "%s/%zu", root, i);
+        lay_out(folder, KILLS_ROWS[i].files);
+        cr_expect(eq(i64, fw_oom_kills(folder), KILLS_ROWS[i].kills), "%s", KILLS_ROWS[i].what);
     }
     throw_away(root);
 }

@@ -201,3 +201,17 @@ def check_and_explain_say_how_they_are_used(bench):
                                   timeout=30 * SLOW)
         expect_equal("status on a full disk", done.returncode, 1)
         expect(re.search(rb"cannot write the output: No space left on device", done.stderr), "%r", done.stderr)
+
+
+@test()
+def check_adds_up_the_memory(bench):
+    """What waits, and what running messages may publish, beside what the machine has."""
+    queue = ('queues = ( { queue = "work"; handler = { plugin = "%s"; }; concurrency = 4; prefetch_bytes = "64GiB"; } );\n'
+             % bench.plugin("unstable_one"))
+    _, err = check(bench, 'broker = "embedded:";\n' + queue, "--offline")
+    expect_match("sum", r"messages alone may fill the memory: 2 x prefetch_bytes = (131072MiB|128GiB) over all queues \+ "
+                 r"32MiB that running messages may publish \(8MiB each, where a handler publishes\) > 3/4 of the .* that "
+                 r"this process may use\. Passes: prefetch_bytes = \"\d+[MG]iB\" for each queue", err)
+    _, err = check(bench, 'broker = "embedded:";\n' + queue.replace(bench.plugin("unstable_one"), "exec").replace("; }; conc", '; command = [ "true" ]; }; conc'),
+                   "--offline")
+    expect_match("a handler that publishes nothing", r"over all queues \+ 0B that running", err)

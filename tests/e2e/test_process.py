@@ -9,8 +9,9 @@ import shutil
 import signal
 import time
 
-from harness import Deadline, expect, expect_equal, expect_match
+from harness import Skipped, expect, expect_equal, expect_match
 from registry import test
+from test_ops import Port
 
 CONFIG = """broker = "%(broker)s";
 queues = ( {
@@ -48,6 +49,56 @@ def children(worker):
         with open("/proc/%d/task/%s/children" % (worker.pid, task)) as f:
             found += f.read().split()
     return sorted(set(int(pid) for pid in found))
+
+
+def is_running(pid):
+    try:
+        with open("/proc/%d/stat" % pid) as f:
+            return f.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def memory_group(bench, limit):
+    """A control group of its own with that much memory, in bytes: its folder. Removed with the bench."""
+    places = []
+    with open("/proc/self/cgroup") as f:
+        for line in f:
+            _, controllers, group = line.rstrip("\n").split(":", 2)
+            if "memory" in controllers.split(","):
+                places += [("/sys/fs/cgroup/memory" + group, "memory.limit_in_bytes"),
+                           ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")]
+            elif not controllers:
+                places += [("/sys/fs/cgroup" + group, "memory.max"), ("/sys/fs/cgroup", "memory.max")]
+    for place, name in places:
+        folder = os.path.join(place, os.path.basename(bench.folder))
+        try:
+            os.mkdir(folder)
+        except OSError:
+            continue
+
+        def remove(folder=folder):
+            bench.wait_until("the group to be empty", 10, lambda: gone(folder), bool)
+        bench.cleanups.append(remove)
+        try:
+            with open(os.path.join(folder, name), "w") as f:
+                f.write(str(limit))
+            for swap, value in (("memory.memsw.limit_in_bytes", str(limit)), ("memory.swap.max", "0")):
+                if os.access(os.path.join(folder, swap), os.W_OK):
+                    with open(os.path.join(folder, swap), "w") as f:
+                        f.write(value)
+            return folder
+        except OSError:
+            continue
+    raise Skipped("no control group with a memory limit can be made here")
+
+
+def gone(folder):
+    try:
+        os.rmdir(folder)
+    except OSError:
+        return not os.path.exists(folder)
+    return True
 
 
 def payload(index):
@@ -149,20 +200,8 @@ def children_die_with_the_worker(bench):
     worker.signal(signal.SIGKILL)
     worker.wait(10)
 
-    def alive():
-        found = []
-        for pid in both:
-            try:
-                with open("/proc/%d/stat" % pid) as f:
-                    if f.read().rsplit(")", 1)[1].split()[0] != "Z":
-                        found.append(pid)
-            except OSError:
-                pass
-        return found
-    limit = Deadline(10)
-    while alive():
-        expect(not limit.over(), "children outlive the worker: %r", alive())
-        time.sleep(0.02)
+    bench.wait_until("children to die with the worker", 10, lambda: [pid for pid in both if is_running(pid)],
+                     lambda alive: not alive)
 
 
 @test()
@@ -203,10 +242,18 @@ def a_new_file_takes_over(bench):
     bench.wait_until("a new child of the old build", 20, lambda: children(worker),
                      lambda now: len(now) == 2 and old[0] not in now)
     expect_equal("a child of the old build", build(), "build one")
+    bench.enqueue_lines("work", ["wait " + bench.path("running")])
+    bench.wait_until("it to run", 20, lambda: os.path.exists(bench.path("running")), bool)
+    before = children(worker)
     put_plugin(bench, "two")  # noticed without being told
     worker.wait_event("PLUGIN-REPLACED")
+    bench.wait_until("new children, and the one that is at work", 20, lambda: children(worker),
+                     lambda now: len(now) == 3 and len(set(now) & set(before)) == 1)
+    mark = worker.mark()
+    os.remove(bench.path("running"))
+    expect_equal("what ran meanwhile", worker.wait_event("MESSAGE-DEAD", since=mark)["error"], "build one")
     bench.wait_until("all new children", 20, lambda: children(worker),
-                     lambda now: len(now) == 2 and old[1] not in now)
+                     lambda now: len(now) == 2 and not set(now) & set(before))
     for _ in range(4):
         expect_equal("after it", build(), "build two")
     worker.signalled = True
@@ -218,14 +265,20 @@ def children_that_cannot_start_stop_the_queue(bench):
     """Five failed starts, no loop; a reload tries again."""
     bench.start_broker()
     bench.create_queue("work")
-    worker = bench.start_ready(config(bench, concurrency=1, options='unless = "forbidden";'))
+    worker = bench.start_ready(config(bench, concurrency=1, options='unless = "forbidden";'),
+                               FILA_WORKER_HTTP_LISTEN="127.0.0.1:0")
+    port = Port(worker)
     bench.write("forbidden", "")
     (child,) = children(worker)
     os.kill(child, signal.SIGKILL)
     given_up = worker.wait_event("CHILDREN-GIVEN-UP", seconds=30)
     expect_match("why", "the file that forbids it is there", given_up["error"])
-    failed = sum(e.get("repeated", 1) for e in worker.events("CHILD-FAILED"))  # equal lines are folded
-    expect_equal("starts that failed", failed, 5)
+    failed = [e["retry_in_ms"] for e in worker.events("CHILD-FAILED")]
+    expect_equal("pauses after the starts that failed (there were 100 ms before the first)", failed,
+                 [200, 400, 800, 1600, 3200])
+    code, _, text = port.get("/readyz")
+    expect_equal("/readyz", code, 503)
+    expect_match("why", "handler_given_up .*the file that forbids it is there.*then reload", text)
     bench.enqueue_lines("work", ["ok"])
     os.remove(bench.path("forbidden"))
     mark = worker.mark()
@@ -259,3 +312,84 @@ def a_drain_ends_hanging_children(bench):
     status = worker.wait(20)
     expect(status in (75, 76), "exit status %d", status)
     worker.account()
+
+
+@test(seconds=90)
+def out_of_memory(bench):
+    """The kernel takes the child, not the worker, and the message's reason says why."""
+    group = memory_group(bench, 400 << 20)
+    bench.start_broker()
+    bench.create_queue("work")
+    launcher = ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', group]
+    worker = bench.start_ready(config(bench, concurrency=1, attempts=1, timeout="14s"), launcher=launcher)
+    bench.enqueue_lines("work", ["eat", "ok"])
+    bench.wait_stats("work", seconds=60, depth=0, in_flight=0)
+    ended = worker.wait_event("CHILD-CRASHED", cause="oom")
+    expect_match("the event", "^the kernel killed the handler's process: out of memory .*plugin unstable_one.so",
+                 ended["error"])
+    account = worker.stop()
+    expect_equal("account", (account["acked"], account["dead_lettered"]), (1, 1))
+    (letter,) = bench.json_lines("dlq", "show", "work")
+    why = letter["dead_letter"]
+    expect_equal("cause", why["cause"], "crash")
+    expect_match("reason", "^the kernel killed the handler's process: out of memory", why["reason"])
+
+
+def opened(pid):
+    """What its descriptors are, by number."""
+    folder, found = "/proc/%d/fd" % pid, {}
+    for name in os.listdir(folder):
+        found[int(name)] = os.readlink(os.path.join(folder, name)).split(":")[0]
+    return found
+
+
+@test()
+def what_a_child_begins_with(bench):
+    """Five descriptors, none of the worker's others; a raised oom_score_adj; a group of its own; no secrets."""
+    bench.start_broker()
+    bench.create_queue("work")
+    worker = bench.start_ready(config(bench), FILA_API_KEY="not-for-children", FILA_WORKER_HTTP_LISTEN="127.0.0.1:0")
+    bench.enqueue_lines("work", ["ok"] * 4)
+    bench.wait_stats("work", depth=0)
+    expect(len(opened(worker.pid)) > 15, "the worker itself has %r", opened(worker.pid))
+    for pid in children(worker):
+        expect_equal("descriptors", opened(pid), {0: "/dev/null", 1: "pipe", 2: "pipe", 200: "socket", 201: "socket"})
+        with open("/proc/%d/oom_score_adj" % pid) as f:
+            expect_equal("oom_score_adj", f.read().strip(), "500")
+        expect_equal("process group", os.getpgid(pid), pid)
+        with open("/proc/%d/environ" % pid, "rb") as f:
+            expect("not-for-children" not in f.read().decode(), "it was given the API key")
+    worker.stop()
+
+
+@test()
+def recycled_between_messages(bench):
+    """By count, and by resident memory: no message pays for it."""
+    bench.start_broker()
+    bench.create_queue("work")
+    worker = bench.start_ready(config(bench, concurrency=1, more="recycle_messages = 5;"))
+    bench.enqueue_lines("work", ["ok"] * 20)
+    recycled = worker.wait_event("CHILD-RECYCLED", count=4, cause="recycle")
+    expect_equal("messages of the fourth", recycled["messages"], 5)
+    account = worker.stop()
+    expect_equal("account", (account["acked"], account["retried"]), (20, 0))
+    worker = bench.start_ready(config(bench, concurrency=1, more='recycle_rss = "96MiB";'), name="second")
+    bench.enqueue_lines("work", ["leak"] * 40)  # looked at after each eighth
+    worker.wait_event("CHILD-RECYCLED", count=2, cause="recycle")
+    bench.wait_stats("work", depth=0)
+    account = worker.stop()
+    expect_equal("account", (account["acked"], account["retried"]), (40, 0))
+    expect_equal("crashes", worker.events("CHILD-CRASHED"), [])
+
+
+@test()
+def what_a_handler_starts_ends_with_it(bench):
+    """A process that a handler left behind goes with its child, as long as it stays in its group."""
+    bench.start_broker()
+    bench.create_queue("work")
+    worker = bench.start_ready(config(bench, concurrency=1, attempts=1))
+    bench.enqueue_lines("work", ["litter " + bench.path("pid")])
+    worker.wait_event("CHILD-CRASHED")
+    litter = int(bench.read("pid"))
+    bench.wait_until("the process left behind to be gone", 20, lambda: is_running(litter), lambda runs: not runs)
+    worker.stop()

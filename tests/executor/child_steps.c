@@ -10,6 +10,9 @@
  *     crash     aborts
  *     wait F    waits until the file F is gone, whatever happens; then as "pid"
  *     pid       rejects; the reason is the process id
+ *     count N V     counts "steps" N times; then does V
+ *     publish V S.. publishes messages of S bytes each, numbered in their first; then does V
+ *               V: ack, reject, or crash
  */
 #include <fila/plugin.h>
 
@@ -100,6 +103,69 @@ static void wait_until_gone(const fila_delivery *d)
     }
 }
 
+static int conclude(const char *how)
+{
+    if (!strcmp(how, "crash")) {
+        abort();
+    }
+    return strcmp(how, "ack") ? FILA_REJECT : FILA_ACK;
+}
+
+static int count(const fila_delivery *d, const fila_services *s)
+{
+    char text[64];
+    char how[16] = "";
+    int times = 0;
+    (void)snprintf(text, sizeof text, "%.*s", (int)d->payload_len, (const char *)d->payload);
+    if (sscanf(text, "count %d %15s", &times, how) != 2) { // NOLINT(cert-err34-c)
+        return FILA_REJECT;
+    }
+    for (int i = 0; i < times; i++) {
+        (void)s->counter(s, "steps", 1);
+    }
+    return conclude(how);
+}
+
+/* Byte `i` of message `number` is number + i, so that parts out of place are seen. */
+static int publish_one(const fila_delivery *d, const fila_services *s, int number, size_t size)
+{
+    fila_publication p = FILA_PUBLICATION_INIT;
+    uint8_t *payload = malloc(size + 1);
+    if (!payload) {
+        return FILA_PUBLISH_NO_MEMORY;
+    }
+    for (size_t i = 0; i < size; i++) {
+        payload[i] = (uint8_t)((size_t)number + i);
+    }
+    p.queue = "copies";
+    p.queue_len = 6;
+    p.payload = payload;
+    p.payload_len = size;
+    int result = s->publish(d, &p);
+    free(payload);
+    return result;
+}
+
+static int publish(const fila_delivery *d, const fila_services *s)
+{
+    char text[256];
+    char how[16] = "";
+    int at = 0;
+    int more = 0;
+    size_t size = 0;
+    (void)snprintf(text, sizeof text, "%.*s", (int)d->payload_len, (const char *)d->payload);
+    if (sscanf(text, "publish %15s%n", how, &at) != 1) {
+        return FILA_RETRY;
+    }
+    for (int i = 0; sscanf(text + at, "%zu%n", &size, &more) == 1; i++) { // NOLINT(cert-err34-c)
+        at += more;
+        if (publish_one(d, s, i, size) != FILA_PUBLISH_TAKEN) {
+            return FILA_RETRY;
+        }
+    }
+    return conclude(how);
+}
+
 static int handle(void *self, const fila_delivery *d, const fila_services *s)
 {
     char text[32];
@@ -123,6 +189,12 @@ static int handle(void *self, const fila_delivery *d, const fila_services *s)
     }
     if (is(d, "crash")) {
         abort();
+    }
+    if (is(d, "count ")) {
+        return count(d, s);
+    }
+    if (is(d, "publish ")) {
+        return publish(d, s);
     }
     if (is(d, "wait ")) {
         wait_until_gone(d);

@@ -8,8 +8,10 @@
 #include "base/clock.h"
 #include "config/config.h"
 #include "executor/executor.h"
+#include "executor/outbox.h"
 #include "executor/process/handler.h"
 #include "log/log.h"
+#include "plugin/counters.h"
 #include "wire/message.h"
 
 #include <errno.h>
@@ -93,27 +95,33 @@ static void stop(void)
     CHECK(test.ends[FW_CHILD_END_CRASH] == 0 && test.ends[FW_CHILD_END_RUBBISH] == 0);
 }
 
-static struct fw_job *submit(const char *payload, size_t len, int64_t timeout_ms)
+static struct fw_job *submit_view(fila_view payload, char *owned, int64_t timeout_ms)
 {
     static const fila_header HEADERS[] = {{{"kind", 4}, {"test", 4}}, {{"empty", 5}, {"", 0}}};
     struct fw_job *job = calloc(1, sizeof *job);
-    char *copy = calloc(1, len);
-    CHECK(job && copy);
-    memcpy(copy, payload, strlen(payload));
+    CHECK(job);
     const struct fila_message_fields fields = {
         .id = fila_view_of("019a0000-0000-7000-8000-000000000001"),
         .queue = fila_view_of("orders"),
         .fairness_key = fila_view_of("fair"),
-        .payload = {copy, len},
+        .payload = payload,
         .headers = HEADERS,
         .header_count = 2,
     };
-    job->message = fila_message_make(&fields, free, copy);
+    job->message = fila_message_make(&fields, owned ? free : NULL, owned);
     job->attempt = 3;
     job->deadline = fila_now() + timeout_ms * FILA_MS;
     CHECK(job->message);
     fw_executor_submit(test.executor, job);
     return job;
+}
+
+static struct fw_job *submit(const char *payload, size_t len, int64_t timeout_ms)
+{
+    char *copy = calloc(1, len);
+    CHECK(copy);
+    memcpy(copy, payload, strlen(payload));
+    return submit_view((fila_view){copy, len}, copy, timeout_ms);
 }
 
 static struct fw_job *await(void)
@@ -134,6 +142,7 @@ static struct fw_job *await(void)
 static void forget(struct fw_job *job)
 {
     fw_job_free_message(job);
+    fw_outgoing_free(job->outbox);
     free(job->reason);
     free(job);
 }
@@ -200,6 +209,111 @@ static void test_many(void)
     CHECK(acks == MANY);
     stop();
     CHECK(test.ends[FW_CHILD_END_STOP] == 3);
+}
+
+/* What no child can take goes back, whichever thread was to send it; its child stays, for others.
+ */
+static void test_too_large(void)
+{
+    static char large[FW_AREA_ROOM + 1];
+    int acks = 0;
+    int returned = 0;
+    start(&(struct setup){.concurrency = 2});
+    for (int i = 0; i < MANY; i++) {
+        (void)submit_view((fila_view){large, sizeof large}, NULL, 60000);
+        (void)submit("defer", 5, 60000);
+    }
+    for (int i = 0; i < 2 * MANY; i++) {
+        struct fw_job *job = await();
+        acks += job->verdict.kind == FW_ACK;
+        if (job->verdict.kind != FW_ACK) {
+            CHECK(job->verdict.kind == FW_RETRY && job->verdict.cause == FW_CAUSE_RETRY);
+            CHECK(reason_is(
+                job,
+                "the message is too large to be handed to a child, or there was no memory for it"));
+            returned++;
+        }
+        forget(job);
+    }
+    CHECK(acks == MANY && returned == MANY);
+    (void)submit_view((fila_view){large, sizeof large}, NULL, 60000);
+    int64_t began = fila_now(); /* nothing runs: nothing is to be waited for */
+    stop();
+    CHECK(fila_now() - began < 20 * FILA_S);
+    CHECK(test.ends[FW_CHILD_END_STOP] == 2);
+    forget(await());
+}
+
+/* ---- Counting and publishing ---- */
+
+static void add_steps(void *user, const char *name, uint64_t value)
+{
+    *(uint64_t *)user += strcmp(name, "steps") ? 0 : value;
+}
+
+static uint64_t steps(void)
+{
+    uint64_t sum = 0;
+    fw_counters_each(fw_executor_counters(test.executor), add_steps, &sum);
+    return sum;
+}
+
+/* What a message counts arrives with its verdict, in whole; of one that crashes, nothing. */
+static void test_counters(void)
+{
+    int finished = 0;
+    start(&(struct setup){.concurrency = 2});
+    for (int i = 0; i < MANY / 2; i++) {
+        (void)submit(
+            i % 10 == 3   ? "count 100 crash"
+            : i % 10 == 5 ? "count 100 reject"
+                          : "count 100 ack",
+            17, 60000);
+    }
+    for (int i = 0; i < MANY / 2; i++) {
+        struct fw_job *job = await();
+        CHECK(job->verdict.cause != FW_CAUSE_TIMEOUT);
+        finished += job->verdict.cause != FW_CAUSE_CRASH;
+        forget(job);
+    }
+    CHECK(finished == MANY / 2 * 9 / 10);
+    CHECK(steps() == (uint64_t)finished * 100);
+    CHECK(fw_executor_stop(test.executor, fila_now() + 30 * FILA_S));
+    CHECK(test.ends[FW_CHILD_END_CRASH] == MANY / 2 / 10);
+}
+
+static void check_copies(const struct fw_job *job, const size_t *sizes, size_t count)
+{
+    size_t at = 0;
+    for (const struct fw_outgoing *o = job->outbox; o; o = o->next, at++) {
+        CHECK(at < count && o->payload.len == sizes[at]);
+        CHECK(o->queue.len == 6 && !memcmp(o->queue.data, "copies", 6));
+        for (size_t i = 0; i < o->payload.len; i++) {
+            CHECK((uint8_t)o->payload.data[i] == (uint8_t)(at + i));
+        }
+    }
+    CHECK(at == count);
+}
+
+/* All that was published, in order and whole, or nothing. */
+static void test_publishing(void)
+{
+    static const size_t SIZES[] = {0, 5, 32768, 65000, 200000, 4000000, 1};
+    start(&(struct setup){.concurrency = 1});
+    for (int i = 0; i < 3; i++) {
+        struct fw_job *job = run("publish ack 0 5 32768 65000 200000 4000000 1");
+        CHECK(job->verdict.kind == FW_ACK);
+        check_copies(job, SIZES, sizeof SIZES / sizeof *SIZES);
+        forget(job);
+        job = run("publish reject 5 200000");
+        CHECK(job->verdict.kind == FW_REJECT && !job->outbox);
+        forget(job);
+        job = run("publish crash 5 200000");
+        CHECK(job->verdict.cause == FW_CAUSE_CRASH && !job->outbox);
+        forget(job);
+    }
+    CHECK(fw_executor_stop(test.executor, fila_now() + 30 * FILA_S));
+    CHECK(test.ends[FW_CHILD_END_CRASH] == 3 && test.ends[FW_CHILD_END_RUBBISH] == 0);
 }
 
 /* ---- Cancelling ---- */
@@ -340,7 +454,7 @@ static void test_replaced_while_late(void)
     int file = mkstemp(payload + 5);
     CHECK(file >= 0);
     (void)close(file);
-    start(&(struct setup){.concurrency = 1, .grace = 16 * FILA_S}); /* SIGTERM after 8 s */
+    start(&(struct setup){.concurrency = 1, .grace = 10 * FILA_S}); /* SIGTERM after 5 s */
     forget(run("pid"));
     struct fw_job *hangs = submit(payload, strlen(payload), 50);
     struct fw_job *next = submit("pid", 3, 60000);
@@ -366,9 +480,12 @@ int main(int argc, char **argv)
     test.done.wake = wake;
     (void)sem_init(&test.woken, 0, 0);
     (void)sem_init(&test.probed, 0, 0);
-    fw_log_init(FW_LOG_ERROR, FW_LOG_TEXT);
+    fw_log_init(FW_LOG_OFF, FW_LOG_TEXT);
     test_messages();
     test_many();
+    test_too_large();
+    test_counters();
+    test_publishing();
     test_cancel();
     test_no_child_in_time();
     test_probe();

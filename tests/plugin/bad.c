@@ -177,7 +177,7 @@ static const struct row ROWS[] = {
     {"PRINTS", THREADS, "ack/none", 0, NULL, "stop: clean"},
     {"PRINTS", PROCESS, "ack/none", 0, "CHILD-OUTPUT", "lines_left_out", "ends: stop=1"},
     {"SEES", PROCESS, "reject/reject", 0, NULL,
-     "0=/dev/null 1=pipe 2=pipe 200=socket 201=anon_inode blocked=0 ignored=0 oom=500 key=hidden group=1"},
+     "0=/dev/null 1=pipe 2=pipe 200=socket 201=socket blocked=0 ignored=0 oom=500 key=hidden group=1"},
 };
 
 /* ---- One row, in a process of its own ---- */

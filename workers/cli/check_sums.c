@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "check.h"
 #include "config/units.h"
+#include "fila/plugin.h"
 
 #include <inttypes.h>
 
@@ -19,7 +20,8 @@ enum {
     PIPE_SLOTS = 64 + 1 + 64 + 1, /* leased ahead on one Fila stream (delivery-engine.md) */
     MOST_SLOTS = 1000,            /* more is not advised */
     OWN_DESCRIPTORS = 32,         /* of an idle worker, connections included: 10 to 20 */
-    RUN_DESCRIPTORS = 6           /* of a running command or child process */
+    RUN_DESCRIPTORS = 6,          /* of a running command or child process */
+    PREFETCH_LEAST = 65536        /* config/table.c */
 };
 
 struct text {
@@ -187,23 +189,39 @@ static void check_descriptors(
     }
 }
 
+/* What a running message publishes is kept until the broker has it. Those that are shipped publish
+ * nothing. */
+static uint64_t published_by(const struct fw_queue_config *q)
+{
+    bool silent = strcmp(q->handler_plugin, "exec") == 0 || strcmp(q->handler_plugin, "log") == 0;
+    return silent ? 0 : (uint64_t)q->concurrency * FILA_PUBLISH_BYTES_MAX;
+}
+
 static void check_memory(
     struct fw_findings *findings,
     const struct fw_config *config,
     uint64_t limit)
 {
     uint64_t held = 0;
+    uint64_t published = 0;
+    uint64_t most = limit / 4 * 3;
     for (size_t i = 0; i < config->queue_count; i++) {
         held += 2 * config->queues[i].prefetch_bytes; /* those waiting for a retry have as much */
+        published += published_by(&config->queues[i]);
     }
-    if (held > limit / 4 * 3) {
-        fw_findings_add(
-            findings, false, config->file, 0, "queues",
-            "messages alone may fill the memory: 2 x prefetch_bytes over all queues = %s > 3/4 of "
-            "the %s that this process may use. Passes: prefetch_bytes = \"%s\" for each queue",
-            size_of(held).text, size_of(limit).text,
-            size_of(limit / 4 * 3 / (2 * config->queue_count)).text);
+    if (held + published <= most) {
+        return;
     }
+    uint64_t left = published < most ? (most - published) / (2 * config->queue_count) : 0;
+    fw_findings_add(
+        findings, false, config->file, 0, "queues",
+        "messages alone may fill the memory: 2 x prefetch_bytes = %s over all queues + %s that "
+        "running messages may publish (%s each, where a handler publishes) > 3/4 of the %s that "
+        "this process may use. Passes: %s%s%s",
+        size_of(held).text, size_of(published).text, size_of(FILA_PUBLISH_BYTES_MAX).text,
+        size_of(limit).text, left >= PREFETCH_LEAST ? "prefetch_bytes = \"" : "less concurrency",
+        left >= PREFETCH_LEAST ? size_of(left).text : "",
+        left >= PREFETCH_LEAST ? "\" for each queue" : "");
 }
 
 void fw_check_sums(

@@ -16,6 +16,8 @@
 /* What a control group may limit, and how its two versions say it. */
 struct controller {
     const char *name;
+    bool nearest; /* not the least of all groups above, but what the first says that says something
+                   */
     uint64_t (*v1)(const char *folder);
     uint64_t (*v2)(const char *folder);
 };
@@ -81,6 +83,35 @@ static uint64_t memory_of(const char *folder, const char *name)
     return strtoull(line, NULL, 10);
 }
 
+/* "oom_kill 3", in one of several lines. */
+static uint64_t kills_of(const char *folder, const char *name)
+{
+    char path[PATH_SIZE];
+    char line[LINE_SIZE];
+    uint64_t kills = NO_LIMIT;
+    (void)snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *file = fopen(path, "re");
+    while (file && kills == NO_LIMIT && fgets(line, sizeof line, file)) {
+        if (strncmp(line, "oom_kill ", 9) == 0) {
+            kills = strtoull(line + 9, NULL, 10);
+        }
+    }
+    if (file) {
+        (void)fclose(file);
+    }
+    return kills;
+}
+
+static uint64_t kills_v2(const char *folder)
+{
+    return kills_of(folder, "memory.events");
+}
+
+static uint64_t kills_v1(const char *folder)
+{
+    return kills_of(folder, "memory.oom_control");
+}
+
 static uint64_t memory_v2(const char *folder)
 {
     return memory_of(folder, "memory.max");
@@ -91,9 +122,14 @@ static uint64_t memory_v1(const char *folder)
     return memory_of(folder, "memory.limit_in_bytes");
 }
 
-/* The least limit of `group` and of all above it, up to the mount. In a container without a cgroup
- * namespace the path is the host's and nothing but the mount itself is there: it counts then. */
-static uint64_t walk(const char *mount, const char *group, uint64_t (*limit)(const char *folder))
+/* The least limit of `group` and of all above it, up to the mount, or the nearest. In a container
+ * without a cgroup namespace the path is the host's and nothing but the mount itself is there: it
+ * counts then. */
+static uint64_t walk(
+    const char *mount,
+    const char *group,
+    uint64_t (*limit)(const char *folder),
+    bool nearest)
 {
     char folder[PATH_SIZE - 32];
     uint64_t least = NO_LIMIT;
@@ -106,7 +142,8 @@ static uint64_t walk(const char *mount, const char *group, uint64_t (*limit)(con
         uint64_t here = limit(folder);
         least = here < least ? here : least;
         char *slash = strrchr(folder, '/');
-        if (!slash || (size_t)(slash - folder) < stop) {
+        bool found = nearest && least != NO_LIMIT;
+        if (found || !slash || (size_t)(slash - folder) < stop) {
             return least;
         }
         *slash = '\0';
@@ -140,15 +177,15 @@ static uint64_t by_line(const char *root, const char *line, const struct control
     group++;
     if (len == 0) {
         (void)snprintf(mount, sizeof mount, "%s/sys/fs/cgroup", root);
-        return walk(mount, group, controller->v2);
+        return walk(mount, group, controller->v2, controller->nearest);
     }
     if (!has_word(controllers, len, controller->name) || len > 100) {
         return NO_LIMIT;
     }
     (void)snprintf(mount, sizeof mount, "%s/sys/fs/cgroup/%.*s", root, (int)len, controllers);
-    uint64_t joint = walk(mount, group, controller->v1);
+    uint64_t joint = walk(mount, group, controller->v1, controller->nearest);
     (void)snprintf(mount, sizeof mount, "%s/sys/fs/cgroup/%s", root, controller->name);
-    uint64_t single = walk(mount, group, controller->v1);
+    uint64_t single = walk(mount, group, controller->v1, controller->nearest);
     return joint < single ? joint : single;
 }
 
@@ -172,7 +209,7 @@ static uint64_t granted(const char *root, const struct controller *controller)
 
 uint32_t fw_cpus_granted(const char *root)
 {
-    static const struct controller CPU = {"cpu", cpus_v1, cpus_v2};
+    static const struct controller CPU = {"cpu", false, cpus_v1, cpus_v2};
     uint64_t quota = granted(root, &CPU);
     uint32_t least = by_affinity();
     least = quota < least ? (uint32_t)quota : least;
@@ -181,10 +218,17 @@ uint32_t fw_cpus_granted(const char *root)
 
 uint64_t fw_memory_granted(const char *root)
 {
-    static const struct controller MEMORY = {"memory", memory_v1, memory_v2};
+    static const struct controller MEMORY = {"memory", false, memory_v1, memory_v2};
     uint64_t least = granted(root, &MEMORY);
     long pages = sysconf(_SC_PHYS_PAGES);
     long page = sysconf(_SC_PAGESIZE);
     uint64_t physical = pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : NO_LIMIT;
     return physical < least ? physical : least;
+}
+
+int64_t fw_oom_kills(const char *root)
+{
+    static const struct controller KILLS = {"memory", true, kills_v1, kills_v2};
+    uint64_t kills = granted(root, &KILLS);
+    return kills < INT64_MAX ? (int64_t)kills : -1;
 }

@@ -14,4 +14,8 @@ uint32_t fw_cpus_granted(const char *root);
 /* Bytes of memory: the least of the limits and what the machine has. */
 uint64_t fw_memory_granted(const char *root);
 
+/* How many processes of this process's group the kernel has killed for lack of memory, whichever
+ * limit was met; -1 = not known. */
+int64_t fw_oom_kills(const char *root);
+
 #endif

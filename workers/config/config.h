@@ -56,7 +56,8 @@ struct fw_queue_config {
     int64_t start_timeout;     /* of a handler's init */
     uint32_t recycle_messages; /* with FW_ISOLATION_PROCESS; 0 = never */
     uint64_t recycle_rss;      /* the same */
-    uint32_t concurrency;      /* 0 resolved to the CPUs granted */
+    uint32_t stuck_limit; /* threads lost to hanging handlers that are still "live"; resolved */
+    uint32_t concurrency; /* 0 resolved to the CPUs granted */
     uint32_t streams;
     uint32_t prefetch;
     uint64_t prefetch_bytes;

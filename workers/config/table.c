@@ -103,6 +103,9 @@ static const struct fw_property QUEUE_ROWS[] = {
     {.path = "recycle_rss", .kind = FW_KIND_SIZE, .offset = QUEUE(recycle_rss), .fallback = "0B", .max = 1024 * GIB,
      .help = "With `isolation = \"process\"`: a child whose resident memory is over this after a message is replaced by a new one; "
              "0 = never."},
+    {.path = "stuck_limit", .kind = FW_KIND_COUNT, .offset = QUEUE(stuck_limit), .fallback = "0", .max = 100000,
+     .help = "With `isolation = \"threads\"`: how many handlers may be stuck, each with the thread it hangs in, before `/livez` says that a "
+             "restart would help; 0 = the larger of 8 and 2 x `concurrency`."},
     {.path = "concurrency", .kind = FW_KIND_COUNT, .offset = QUEUE(concurrency), .fallback = "0", .max = 4096,
      .help = "Messages of this queue that run at once; 0 = the CPUs that the cgroup grants."},
     {.path = "streams", .kind = FW_KIND_COUNT, .offset = QUEUE(streams), .fallback = "1", .min = 1, .max = 64,

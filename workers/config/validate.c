@@ -320,6 +320,9 @@ static void resolve(struct fw_queue_config *q, uint32_t cpus)
     if (q->timeout == 0) {
         q->timeout = q->visibility_timeout / 2;
     }
+    if (q->stuck_limit == 0 && q->isolation == FW_ISOLATION_THREADS) {
+        q->stuck_limit = 2 * q->concurrency > 8 ? 2 * q->concurrency : 8;
+    }
 }
 
 static struct fw_where entry_of(const struct fw_queue_config *queue)
@@ -347,6 +350,11 @@ static void check_queue(struct fw_loader *loader, size_t index, uint32_t cpus)
         fw_report_error(
             loader->report, where(&scope, name), key(&scope, name),
             "it needs isolation = \"process\": threads are not replaced");
+    }
+    if (q->isolation == FW_ISOLATION_PROCESS && q->stuck_limit) {
+        fw_report_error(
+            loader->report, where(&scope, "stuck_limit"), key(&scope, "stuck_limit"),
+            "it needs isolation = \"threads\": a child that hangs is killed");
     }
     resolve(q, cpus);
     if (loader->report->errors == errors) {

@@ -227,7 +227,9 @@ static void troubles(struct fw_snapshot *s, struct fw_queue *q, struct fw_queue_
     if (ret->stuck) {
         trouble(
             ret, FW_TROUBLE_STUCK, r->stuck_since,
-            fw_arena_print(&s->memory, "%" PRIu32 " did not return", ret->stuck));
+            fw_arena_print(
+                &s->memory, "%" PRIu32 " did not return; stuck_limit is %" PRIu32, ret->stuck,
+                ret->stuck_limit));
     }
     r->given_up_since = !ret->given_up ? 0 : r->given_up_since ? r->given_up_since : s->now;
     if (ret->given_up) {
@@ -394,6 +396,7 @@ static void describe(
     ret->rate = q->rate < 0 ? config->rate : q->rate;
     ret->streams = q->stream_count;
     ret->prefetch = config->prefetch;
+    ret->stuck_limit = config->stuck_limit;
     ret->visibility_timeout = config->visibility_timeout;
     ret->timeout = config->timeout;
     describe_plugin(s, q, ret);

@@ -5,11 +5,6 @@
 
 static const char NO_ANSWER[] = "the I/O thread does not answer\n";
 
-uint32_t fw_stuck_limit(uint32_t concurrency)
-{
-    return concurrency > 4 ? 2 * concurrency : 8;
-}
-
 bool fw_health_queue(const struct fw_queue_status *queue)
 {
     for (int t = 0; t < FW_TROUBLE_COUNT && !queue->gone; t++) {
@@ -65,7 +60,7 @@ bool fw_health_live(const struct fw_snapshot *snapshot, bool supervisor, struct 
     }
     for (uint32_t i = 0; snapshot && i < snapshot->queue_count; i++) {
         const struct fw_queue_status *q = &snapshot->queues[i];
-        if (q->stuck > fw_stuck_limit(q->concurrency)) {
+        if (q->stuck > q->stuck_limit) {
             culprit(out, snapshot, q, FW_TROUBLE_STUCK);
             live = false;
         }

@@ -4,7 +4,7 @@
  *
  *   startup  has it loaded its handlers and asked for its streams once?
  *   live     would a restart help? Both loops answer, and no queue has more stuck handlers than
- *            fw_stuck_limit.
+ *            its stuck_limit.
  *   ready    does it do what it is configured to do? Not starting, not draining, and no queue has
  *            a trouble that fw_trouble_unready names.
  *
@@ -15,10 +15,6 @@
 
 #include "status/snapshot.h"
 #include "status/writer.h"
-
-/* Handlers of a queue that may be stuck before a restart is asked for: twice its concurrency, at
- * least 8. Each one costs a thread. */
-uint32_t fw_stuck_limit(uint32_t concurrency);
 
 /* True = 200. `snapshot` NULL: the I/O thread did not answer. */
 bool fw_health_live(const struct fw_snapshot *snapshot, bool supervisor, struct fw_writer *out);

@@ -107,6 +107,7 @@ struct fw_queue_status {
     uint32_t streams;
     uint32_t prefetch;
     uint32_t stuck;
+    uint32_t stuck_limit;       /* more than these are a reason to restart */
     int64_t visibility_timeout; /* configured */
     int64_t timeout;
     struct fw_handler_counter *handler_counters;

@@ -7,13 +7,19 @@
  *     hang        does not return
  *     build       rejects, with the name of this build as its reason
  *     publish Q   publishes "copy" to the queue Q, and counts it
+ *     eat         takes memory until it is ended for it
+ *     leak        takes 8 MiB, and keeps them
+ *     wait F      makes the file F, waits until it is gone, and then as "build"
+ *     litter F    starts a process that stays, writes its id to F, and crashes
  *
  * Its init fails while the file named by the option `unless` exists.
  */
 #include <fila/plugin.h>
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #ifndef UNSTABLE_BUILD
@@ -39,6 +45,67 @@ static int publish(const fila_delivery *d, const fila_services *s)
     return s->publish(d, &publication) == FILA_PUBLISH_TAKEN ? FILA_ACK : FILA_REJECT;
 }
 
+/* Memory that is really there. */
+static void take_memory(size_t size)
+{
+    static char *volatile kept; /* for the leak checkers: all is reachable */
+    char *volatile *next = malloc(size);
+    if (next) {
+        memset((void *)(uintptr_t)next, 1, size);
+        *next = kept;
+        kept = (char *)(uintptr_t)next;
+    }
+}
+
+static void pass(void)
+{
+    const struct timespec pause = {0, 10000000};
+    (void)nanosleep(&pause, NULL);
+}
+
+static void write_file(const char *path, const char *text)
+{
+    FILE *file = fopen(path, "w");
+    if (file) {
+        (void)fputs(text, file);
+        (void)fclose(file);
+    }
+}
+
+static void wait_for_go(const char *path)
+{
+    write_file(path, "");
+    while (!access(path, F_OK)) {
+        pass();
+    }
+}
+
+static void litter(const char *path)
+{
+    char text[32];
+    pid_t pid = fork();
+    while (pid == 0) {
+        pass();
+    }
+    (void)snprintf(text, sizeof text, "%d\n", (int)pid);
+    write_file(path, text);
+    *nowhere = 1;
+}
+
+static int use_file(const fila_delivery *d, const fila_services *s)
+{
+    char path[512];
+    size_t word = is(d, "wait ") ? 5 : 7;
+    (void)snprintf(
+        path, sizeof path, "%.*s", (int)(d->payload_len - word), (const char *)d->payload + word);
+    if (word == 7) {
+        litter(path);
+    }
+    wait_for_go(path);
+    s->reason(s, d, "build " UNSTABLE_BUILD);
+    return FILA_REJECT;
+}
+
 static int handle(void *self, const fila_delivery *d, const fila_services *s)
 {
     (void)self;
@@ -51,6 +118,15 @@ static int handle(void *self, const fila_delivery *d, const fila_services *s)
     if (is(d, "build")) {
         s->reason(s, d, "build " UNSTABLE_BUILD);
         return FILA_REJECT;
+    }
+    while (is(d, "eat")) {
+        take_memory(1 << 20);
+    }
+    if (is(d, "leak")) {
+        take_memory(8 << 20);
+    }
+    if (is(d, "wait ") || is(d, "litter ")) {
+        return use_file(d, s);
     }
     return is(d, "publish ") ? publish(d, s) : FILA_ACK;
 }

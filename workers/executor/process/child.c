@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -45,6 +44,7 @@ static int above(int fd)
 struct ends {
     int socket;
     int output;
+    int cancel;
 };
 
 static int open_ends(struct fw_child *child, struct ends *ends)
@@ -60,9 +60,13 @@ static int open_ends(struct fw_child *child, struct ends *ends)
     }
     child->output.fd = above(pair[0]);
     ends->output = above(pair[1]);
-    child->cancel_fd = above(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair)) {
+        return errno;
+    }
+    child->cancel_fd = above(pair[0]);
+    ends->cancel = above(pair[1]);
     if (child->socket < 0 || ends->socket < 0 || child->output.fd < 0 || ends->output < 0 ||
-        child->cancel_fd < 0 || fcntl(child->output.fd, F_SETFL, O_NONBLOCK)) {
+        child->cancel_fd < 0 || ends->cancel < 0 || fcntl(child->output.fd, F_SETFL, O_NONBLOCK)) {
         return errno;
     }
     int error = fw_area_new(&child->area);
@@ -80,7 +84,7 @@ static int add_files(
 {
     const int moves[][2] = {
         {ends->output, STDOUT_FILENO},     {ends->output, STDERR_FILENO},
-        {ends->socket, FW_HANDLER_SOCKET}, {child->cancel_fd, FW_HANDLER_CANCEL},
+        {ends->socket, FW_HANDLER_SOCKET}, {ends->cancel, FW_HANDLER_CANCEL},
         {child->area.fd, FW_HANDLER_AREA}, {child->generation->fd, FW_HANDLER_PLUGIN},
     };
     int error = posix_spawn_file_actions_addopen(actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
@@ -233,7 +237,7 @@ int fw_child_start(
     struct fw_generation *generation,
     struct fw_child **ret_child)
 {
-    struct ends ends = {-1, -1};
+    struct ends ends = {-1, -1, -1};
     struct fw_child *child = new_child(process, generation);
     if (!child) {
         return ENOMEM;
@@ -242,6 +246,7 @@ int fw_child_start(
     error = error ? error : spawn(child, &ends);
     close_fd(&ends.socket);
     close_fd(&ends.output);
+    close_fd(&ends.cancel);
     close_fd(&child->area.fd); /* both have it mapped */
     if (!error) {
         child->pidfd = (int)syscall(SYS_pidfd_open, child->pid, 0);

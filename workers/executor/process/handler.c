@@ -192,6 +192,7 @@ static void run(struct fw_handler *handler, const struct fw_packet *packet)
         _exit(EXIT_FAILURE); /* no memory */
     }
     fw_log_set_level((enum fw_log_level)atomic_load(&handler->area.control->log_level));
+    fw_handler_forget_cancels(handler, packet->id);
     atomic_store(&handler->current, packet->id);
     fw_run_start(handler->run, job, fila_now());
     int verdict = handler->plugin->table.handle(
@@ -245,6 +246,7 @@ static int serve(struct fw_handler *handler)
             break;
         default: /* CLOSE */
             fw_instance_close(&handler->instance);
+            fw_handler_count(handler);
             (void)fflush(NULL);
             return EXIT_SUCCESS;
         }

@@ -20,7 +20,7 @@
 /* As exec'ed. */
 enum {
     FW_HANDLER_SOCKET = 3,
-    FW_HANDLER_CANCEL = 4, /* eventfd, written by the worker */
+    FW_HANDLER_CANCEL = 4, /* a socket: the ids of runs that are cancelled */
     FW_HANDLER_AREA = 5,
     FW_HANDLER_PLUGIN = 6 /* the plugin's file */
 };
@@ -28,6 +28,7 @@ enum {
 struct fw_handler {
     int socket;
     int cancel_fd;
+    uint64_t cancelled; /* the last that the area said when cancel_fd was emptied */
     struct fw_area area;
     struct fw_instance instance;
     struct fw_plugin *plugin;
@@ -51,7 +52,10 @@ void fw_handler_send(struct fw_handler *handler, const struct fw_packet *packet)
 
 /* services.c. Those of run.h, less what the worker does: cancelling. */
 void fw_handler_services(struct fw_handler *handler, fila_services *services);
-/* services.c. Before a result: what the handler has published, and counted. */
+/* services.c. Before a run: what is left on cancel_fd about earlier ones. */
+void fw_handler_forget_cancels(struct fw_handler *handler, uint64_t id);
+/* services.c. Before a result: what the handler has published, and counted; and what it counted
+ * since then, at its end. */
 void fw_handler_publish(struct fw_handler *handler, uint64_t id, const struct fw_outgoing *list);
 void fw_handler_count(struct fw_handler *handler);
 /* services.c. Sends what this process logs to the worker. */

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: AGPL-3.0-or-later */
+#include "config/cgroup.h"
 #include "executor/run.h"
 #include "log/log.h"
 #include "process.h"
@@ -20,6 +21,7 @@
 #define FAILURES_WITHIN (60 * FILA_S)
 #define LET_GO_WITHIN   FILA_S /* how long a killed process may take to be gone */
 #define MOST_STARTING   8u
+#define OOM_WITHIN      (5 * FILA_S) /* kills that are counted together may be seen one by one */
 
 /* ---- Small changes of state ---- */
 
@@ -245,7 +247,7 @@ static void start_failed(struct fw_process *process, struct fw_slot *slot, const
         FW_LOG(
             FW_EVENT_CHILD_FAILED, "a child could not be started", fw_str("queue", process->queue),
             fw_str("handler", process->handler), fw_str("error", reason),
-            fw_int("retry_in_ms", wait / FILA_MS));
+            fw_int("in_a_row", slot->deaths), fw_int("retry_in_ms", wait / FILA_MS));
     }
     if (enough || !process->is_up) {
         give_up(process, reason);
@@ -454,6 +456,25 @@ static struct ending take_ending(struct fw_child *child)
     return ending;
 }
 
+/* Whether one of the kernel's kills for lack of memory is left for a child that ended just now: the
+ * count is of all that is in our cgroup. */
+static bool look_at_kills(struct fw_process *process, bool claim)
+{
+    int64_t now = fila_now();
+    int64_t kills = fw_oom_kills("");
+    if (now >= process->oom_spare_until) {
+        process->oom_spare = 0;
+    }
+    if (process->oom_kills >= 0 && kills > process->oom_kills) {
+        process->oom_spare += kills - process->oom_kills;
+        process->oom_spare_until = now + OOM_WITHIN;
+    }
+    process->oom_kills = kills;
+    bool claimed = claim && process->oom_spare > 0;
+    process->oom_spare -= claimed;
+    return claimed;
+}
+
 /* What it started goes with it: the group is there as long as its leader is not waited for. */
 static void reap(struct fw_child *child, struct ending *ending)
 {
@@ -465,12 +486,8 @@ static void reap(struct fw_child *child, struct ending *ending)
         ending->code = info.si_code;
         ending->status = info.si_status;
     }
-    if (ending->code != CLD_EXITED && ending->status == SIGKILL && !child->overdue &&
-        !child->rubbish) {
-        int64_t kills = fw_oom_kills();
-        ending->oom = kills >= 0 && kills > child->process->oom_kills;
-        child->process->oom_kills = kills;
-    }
+    bool killed = ending->code != CLD_EXITED && ending->status == SIGKILL;
+    ending->oom = look_at_kills(child->process, killed && !child->overdue && !child->rubbish);
 }
 
 static bool in_good_order(const struct fw_child *child, const struct ending *ending)
@@ -513,10 +530,13 @@ static void give_verdict(struct fw_child *child, const struct ending *ending, co
     fw_done_push(child->process->done, job);
 }
 
-/* It died of something else before it had begun: another child gets it. */
+/* It died of what it said, which was something else, before it had begun: another child gets it. */
 static bool was_not_begun(const struct fw_child *child, const struct ending *ending)
 {
-    return ending->job && child->told_crash && child->crash_id != ending->id && !child->overdue;
+    bool as_told = child->told_crash && ending->code != CLD_EXITED &&
+                   ending->status == child->crash_signal;
+    return ending->job && as_told && child->crash_id != ending->id && !child->overdue &&
+           !child->rubbish;
 }
 
 static void put_back(struct fw_process *process, struct fw_job *job)

@@ -17,6 +17,9 @@
 #define EVENTS_AT_ONCE  64
 #define PACKETS_AT_ONCE 16              /* of one child, before others have their turn */
 #define NOTICE_AFTER    (200 * FILA_MS) /* a file's change: it may be one of several */
+#define PACKETS_LEFT    4096            /* of one that has ended: more than its socket holds */
+#define PROBLEMS_MOST   256             /* that a plugin may have with its options */
+#define LOG_TEXT        8192            /* of one line that it logs */
 #define EOF_GRACE       FILA_S
 #define ABANDON_AFTER   (5 * FILA_S) /* of a killed process that does not end */
 
@@ -96,8 +99,11 @@ static void on_log(struct fw_child *child, const struct fw_packet *packet)
         fields[count++] = fw_text("message_id", fila_message_id(job->message));
         fields[count++] = fw_int("attempt", job->attempt);
     }
-    fila_view text = packet->log.text;
-    fw_log(event, fields, count, "%.*s", (int)text.len, text.data);
+    char text[LOG_TEXT];
+    size_t len = packet->log.text.len < sizeof text ? packet->log.text.len : sizeof text;
+    memcpy(text, packet->log.text.data, len);
+    fw_output_clean(text, len);
+    fw_log(event, fields, count, "%.*s", (int)len, text);
 }
 
 static char *reason_of(const struct fw_packet *packet)
@@ -210,8 +216,10 @@ static void on_start_packet(struct fw_child *child, const struct fw_packet *pack
         atomic_store(&child->process->has_probe, packet->ready.has_probe);
         fw_life_ready(child);
         keep_names(child, packet);
-    } else if (packet->type == FW_PACKET_PROBLEM) {
+    } else if (packet->type == FW_PACKET_PROBLEM && child->problems++ < PROBLEMS_MOST) {
         on_problem(child, packet);
+    } else if (packet->type == FW_PACKET_PROBLEM) {
+        fw_life_rubbish(child, "it reported more problems than a plugin can have options");
     } else if (!child->fault[0]) {
         copy_view(child->fault, sizeof child->fault, packet->text);
     }
@@ -328,8 +336,8 @@ static void on_exit_seen(struct fw_child *child)
         child->exited = true;
         (void)epoll_ctl(child->process->epoll, EPOLL_CTL_DEL, child->pidfd, NULL);
         enum received received = RECEIVED;
-        while (received == RECEIVED || received == ANSWERED) {
-            received = receive(child); /* what is left in its socket: not much */
+        for (int i = 0; i < PACKETS_LEFT && (received == RECEIVED || received == ANSWERED); i++) {
+            received = receive(child); /* what it started may have the socket, and go on sending */
         }
         on_output(child);
         if (child->output.fd >= 0) {
@@ -343,12 +351,13 @@ static void on_exit_seen(struct fw_child *child)
 
 /* ---- What time demands ---- */
 
-/* Under locked.mutex. */
+/* Under locked.mutex. A socket, since nothing that a child does to its end can make this wait. */
 static void cancel(struct fw_child *child)
 {
+    uint64_t id = child->locked.id;
     child->locked.step = FW_STEP_CANCELLED;
-    atomic_store(&child->area.control->cancelled, child->locked.id);
-    (void)!write(child->cancel_fd, &(uint64_t){1}, sizeof(uint64_t));
+    atomic_store(&child->area.control->cancelled, id);
+    (void)send(child->cancel_fd, &id, sizeof id, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
 /* Under locked.mutex: pushes a busy one that is over its deadline a step on; when it is due again.
@@ -430,6 +439,7 @@ static int64_t look_at_child(struct fw_child *child, int64_t now)
     lock(process);
     enum fw_child_state state = child->locked.state;
     bool stopping = process->locked.stopping;
+    bool unsent = state == FW_CHILD_BUSY && child->locked.unsent;
     if (state == FW_CHILD_IDLE && stopping) {
         fw_child_unlist(child);
         fw_life_close(child);
@@ -439,6 +449,10 @@ static int64_t look_at_child(struct fw_child *child, int64_t now)
     if (child->exited) {
         on_exit_seen(child);
         return now + FILA_MS;
+    }
+    if (unsent) {
+        fw_life_free(child);
+        return now; /* it may have got the next one, or was told to end */
     }
     if (state == FW_CHILD_IDLE) {
         return FILA_NEVER;

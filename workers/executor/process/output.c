@@ -35,6 +35,13 @@ static bool may_log(struct fw_output *output)
     return output->lines++ < LINES_A_SECOND;
 }
 
+void fw_output_clean(char *text, size_t len)
+{
+    for (char *zero = text; len && (zero = memchr(zero, '\0', len - (size_t)(zero - text)));) {
+        *zero = '\xff';
+    }
+}
+
 static void log_line(struct fw_child *child)
 {
     struct fw_output *output = &child->output;
@@ -52,6 +59,7 @@ static void log_line(struct fw_child *child)
         fw_int("pid", child->pid), fw_int("lines_left_out", (int64_t)output->left_out)};
     size_t count = output->left_out ? 4 : 3;
     output->left_out = 0;
+    fw_output_clean(output->line, text.len);
     fw_log(FW_EVENT_CHILD_OUTPUT, fields, count, "%.*s", (int)text.len, text.data);
 }
 

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "config/arena.h"
+#include "config/cgroup.h"
 #include "config/config.h"
 #include "executor/pool.h"
 #include "plugin/counters.h"
@@ -59,6 +60,7 @@ static struct fw_child *take_idle(struct fw_process *process)
     process->locked.idle = child->locked.next_idle;
     child->locked.id++;
     child->locked.step = FW_STEP_NONE;
+    child->locked.unsent = false;
     child->locked.started = fila_now();
     fw_child_set_state(child, FW_CHILD_BUSY);
     atomic_store(&child->sending, true);
@@ -102,19 +104,20 @@ static bool next_errand(struct fw_process *process, struct errand *ret_errand)
     return true;
 }
 
-/* It was not sent: back to where it was, or, if it is too large for any child, to its owner. */
+/* It was not sent: back to where it was, or, if it is too large for any child, to its owner. The
+ * child is no one else's before `sending` is cleared: the manager frees it then. */
 static void take_back(struct fw_process *process, const struct errand *errand, enum fw_sent sent)
 {
     struct fw_child *child = errand->child;
     struct fw_job *job = NULL;
+    int64_t started = 0;
     (void)pthread_mutex_lock(&process->locked.mutex);
     if (child->locked.state == FW_CHILD_BUSY && child->locked.id == errand->id) {
         job = child->locked.job;
+        started = child->locked.started;
         child->locked.job = NULL;
         if (sent == FW_SENT_TOO_LARGE) {
-            fw_child_set_state(child, FW_CHILD_IDLE);
-            child->locked.next_idle = process->locked.idle;
-            process->locked.idle = child;
+            child->locked.unsent = true;
         } else if (job) {
             fw_child_set_state(child, FW_CHILD_DYING);
             job->next = process->locked.first;
@@ -128,7 +131,7 @@ static void take_back(struct fw_process *process, const struct errand *errand, e
         job->verdict = (struct fw_verdict){
             .kind = FW_RETRY,
             .cause = FW_CAUSE_RETRY,
-            .started = child->locked.started,
+            .started = started,
             .ended = fila_now(),
         };
         job->reason = strdup("the message is too large to be handed to a child, or there was no "
@@ -150,6 +153,9 @@ static void carry_out(struct fw_process *process, const struct errand *errand)
         take_back(process, errand, sent);
     }
     atomic_store(&errand->child->sending, false);
+    if (sent != FW_SENT) {
+        fw_process_poke(process);
+    }
 }
 
 void fw_process_dispatch(struct fw_process *process)
@@ -397,7 +403,7 @@ static struct fw_process *new_process(const struct fw_executor_options *options)
     fw_cond_init(&process->locked.changed);
     set_options(process, options);
     process->parent = getpid();
-    process->oom_kills = fw_oom_kills();
+    process->oom_kills = fw_oom_kills("");
     process->slots = calloc(process->concurrency, sizeof *process->slots);
     process->counters = fw_counters_new();
     atomic_init(&process->until, FILA_NEVER);

@@ -96,6 +96,8 @@ struct fw_child;
 bool fw_output_read(struct fw_child *child);
 /* Logs what is left, and closes it. */
 void fw_output_end(struct fw_child *child);
+/* Zeros, at which a line would end, become bytes that the log shows as what they are: no text. */
+void fw_output_clean(char *text, size_t len);
 
 /* ---- A child (child.c) ---- */
 
@@ -163,6 +165,7 @@ struct fw_child {
     atomic_bool sending;
     int64_t act_at; /* STARTING, CLOSING, DYING: when it is pushed on */
     uint32_t messages;
+    uint32_t problems; /* that it reported as it started */
     bool was_ready;
     bool retire; /* close it as soon as it is idle */
     bool recycled;
@@ -186,6 +189,7 @@ struct fw_child {
         int64_t deadline;
         int64_t started;
         enum fw_step step;
+        bool unsent; /* BUSY with nothing: its message could not be sent; the manager frees it */
     } locked;
 };
 
@@ -245,7 +249,9 @@ struct fw_process {
     uint32_t late; /* children whose place is another's, at most `concurrency` */
     int64_t failed_starts[FW_FAILED_STARTS]; /* a ring */
     uint32_t failed_start;
-    int64_t oom_kills;                  /* of our cgroup, as seen last; -1 = not known */
+    int64_t oom_kills; /* of our cgroup, as seen last; -1 = not known */
+    int64_t oom_spare; /* of them, seen a moment ago, and of no child that has been looked at */
+    int64_t oom_spare_until;            /* so long; later it is taken for someone else's */
     bool is_up;                         /* all have started once */
     bool look_again;                    /* something has changed */
     uint8_t packet[FW_PACKET_SIZE + 1]; /* as received */
@@ -308,9 +314,6 @@ void fw_reason_end(
     bool oom,
     char *ret_text,
     size_t size);
-/* " from now on" count of kills for lack of memory in our cgroup; -1 = not known. */
-int64_t fw_oom_kills(void);
-
 /* process.c. Hands out what waits to those that are idle. */
 void fw_process_dispatch(struct fw_process *process);
 void fw_process_poke(struct fw_process *process);

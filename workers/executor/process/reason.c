@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: AGPL-3.0-or-later */
 #include "process.h"
 
-#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -9,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 /* A text that is made piece by piece, and cut off where its room ends. */
 struct text {
@@ -173,44 +171,4 @@ void fw_reason_end(
         say(&text, ", build id %s", generation->build_id);
     }
     say_tail(&text, &child->output);
-}
-
-/* ---- Memory ---- */
-
-static bool own_cgroup(char *ret_path, size_t size)
-{
-    char line[PATH_MAX];
-    FILE *file = fopen("/proc/self/cgroup", "re");
-    bool found = false;
-    while (file && !found && fgets(line, sizeof line, file)) {
-        if (!strncmp(line, "0::", 3)) {
-            line[strcspn(line, "\n")] = '\0';
-            (void)snprintf(ret_path, size, "/sys/fs/cgroup%.3000s/memory.events", line + 3);
-            found = true;
-        }
-    }
-    if (file) {
-        (void)fclose(file);
-    }
-    return found;
-}
-
-int64_t fw_oom_kills(void)
-{
-    char path[PATH_MAX];
-    char line[128];
-    long long count = -1;
-    if (!own_cgroup(path, sizeof path)) {
-        return -1;
-    }
-    FILE *file = fopen(path, "re");
-    while (file && count < 0 && fgets(line, sizeof line, file)) {
-        if (!strncmp(line, "oom_kill ", 9)) {
-            count = strtoll(line + 9, NULL, 10);
-        }
-    }
-    if (file) {
-        (void)fclose(file);
-    }
-    return count;
 }

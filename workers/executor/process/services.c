@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 /* services->host is the instance, which is inside the handler. */
@@ -35,15 +36,32 @@ static int service_cancelled(const fila_delivery *delivery)
            fila_now() >= atomic_load_explicit(&fw_run_of(delivery)->deadline, memory_order_relaxed);
 }
 
+/* What is about this run, or a later one, stays there to be seen. */
+static void drop_cancels(struct fw_handler *handler, uint64_t id)
+{
+    uint64_t about;
+    while (recv(handler->cancel_fd, &about, sizeof about, MSG_PEEK | MSG_DONTWAIT) ==
+               (ssize_t)sizeof about &&
+           about < id) {
+        (void)recv(handler->cancel_fd, &about, sizeof about, MSG_DONTWAIT);
+    }
+}
+
 static int service_cancel_fd(const fila_delivery *delivery)
 {
     struct fw_handler *handler = handler_of_delivery(delivery);
-    uint64_t count;
-    (void)!read(handler->cancel_fd, &count, sizeof count); /* it does not block */
-    if (service_cancelled(delivery)) {
-        (void)!write(handler->cancel_fd, &(uint64_t){1}, sizeof(uint64_t));
-    }
+    drop_cancels(handler, atomic_load(&handler->current));
     return handler->cancel_fd;
+}
+
+/* Handlers that never ask for the descriptor must not fill it. */
+void fw_handler_forget_cancels(struct fw_handler *handler, uint64_t id)
+{
+    uint64_t cancelled = atomic_load(&handler->area.control->cancelled);
+    if (cancelled != handler->cancelled) {
+        handler->cancelled = cancelled;
+        drop_cancels(handler, id);
+    }
 }
 
 /* The worker ends a child whose message is over its deadline; one that completes it after all, a
