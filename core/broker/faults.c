@@ -284,3 +284,13 @@ void fila_broker_clear_faults(fila_broker *broker)
     fb_faults_clear(broker);
     (void)pthread_mutex_unlock(&broker->lock);
 }
+
+size_t fila_broker_faults_left(fila_broker *broker)
+{
+    struct fb_fault *fault;
+    size_t left = 0;
+    (void)pthread_mutex_lock(&broker->lock);
+    DL_COUNT(broker->faults, fault, left);
+    (void)pthread_mutex_unlock(&broker->lock);
+    return left;
+}

@@ -185,6 +185,26 @@ Test(fault, delayed_answers_come_in_the_order_of_their_times)
     fila_broker_free(broker);
 }
 
+Test(fault, those_that_are_not_used_up_are_counted)
+{
+    fila_broker *broker = with_queue();
+    struct ask ask;
+    cr_expect(eq(sz, fila_broker_faults_left(broker), 0));
+    add_fault(
+        broker, (fila_fault){.kind = FILA_FAULT_DELAY, .call = FILA_CALL_ENQUEUE, .count = 2});
+    add_fault(
+        broker, (fila_fault){.kind = FILA_FAULT_DELAY, .call = FILA_CALL_ENQUEUE, .count = 0});
+    for (size_t used = 0; used < 3; used++) {
+        cr_expect(eq(sz, fila_broker_faults_left(broker), used < 2 ? 2 : 1));
+        ask_start(&ask, broker, &ENQUEUE);
+        cr_assert(ask_wait(&ask, 10000));
+        ask_free(&ask);
+    }
+    fila_broker_clear_faults(broker);
+    cr_expect(eq(sz, fila_broker_faults_left(broker), 0));
+    fila_broker_free(broker);
+}
+
 Test(fault, a_hanging_call_is_not_done_and_answered_at_close)
 {
     fila_broker *broker = with_queue();

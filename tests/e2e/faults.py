@@ -7,12 +7,14 @@ nothing was lost.
     faults.py ... --quick                                         those of the test suite
     faults.py ... NAME...                                         these (a trailing * matches)
     faults.py --list
+    faults.py --check config/README.md                            has the guide these rows, all and no others?
 
-Options: --jobs N rows at once, --seed S of random instants, --markdown FILE (the table, for the guide),
---crash PROGRAM (a worker built with -DFILA_CRASH_POINTS=ON), --keep. With FILA_SERVER_BIN the rows that
-need nothing of their broker but what every Fila server does also run against that server.
+Options: --jobs N rows at once, --seed S of random instants, --update FILE (puts the measured table into the
+guide), --crash PROGRAM (a worker built with -DFILA_CRASH_POINTS=ON), --keep. With FILA_SERVER_BIN the rows
+whose fault needs no script in the broker also run against that server; --server: only these.
 
-A row passes when no message is lost, and no more ran twice than its bound says. Exit status: 0 all passed, 1 not.
+A row passes when no message is lost, no more ran twice than its bound says, only messages that cannot be
+handled are dead letters, and what the workers say of their outcomes fits. Exit status: 0 all passed, 1 not.
 """
 import argparse
 import concurrent.futures
@@ -28,24 +30,31 @@ import traceback
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import harness  # noqa: E402
+from brokers import Server  # noqa: E402
 from ledger import Ledger  # noqa: E402
 
 ROOT = os.path.dirname(os.path.dirname(harness.HERE))
 
 
+MODULES = ("rows_worker", "rows_broker", "rows_limits", "rows_life", "rows_apart")
+
+
 class Row:
-    def __init__(self, name, body, quick, real, crash):
-        self.name, self.body, self.quick, self.real, self.crash = name, body, quick, real, crash
+    """`broker`: "plain" or "durable" (bench.server, which can die and come back) is started for it, and may
+    be any Fila server; None: it starts what it needs. `group`: the line of the guide that it is a part of."""
+
+    def __init__(self, name, body, quick=False, broker=None, crash=False, group=None):
+        self.name, self.body, self.quick, self.broker, self.crash = name, body, quick, broker, crash
+        self.group = group or name
 
 
 ROWS = []
 
 
-def row(name, quick=False, real=False, crash=False):
-    """Registers a function of (bench, ledger, random) that returns the duplicate bound. real:
-    its broker is any Fila server, started for it; crash: needs a worker with crash points."""
+def row(name, **more):
+    """Registers a function of (bench, ledger, random) that returns the duplicate bound."""
     def register(function):
-        ROWS.append(Row(name, function, quick, real, crash))
+        ROWS.append(Row(name, function, **more))
         return function
     return register
 
@@ -80,11 +89,45 @@ class Table:
             if text:
                 print(text, flush=True)
 
-    def markdown(self, path, order):
-        lines = sorted((c for c in self.lines if c[-1] == "pass"), key=lambda c: order.index(c[0]))
-        with open(path, "w", encoding="utf-8") as f:
-            f.write("| fault | messages | dead letters | ran twice | bound | lost |\n|---|--:|--:|--:|--:|--:|\n")
-            f.writelines("| %s | %s | %s | %s | %s | %s |\n" % (c[0], c[1], c[3], c[4], c[5], c[6]) for c in lines)
+    def markdown(self):
+        """One line for each group of rows; None: some did not pass, so it would be no whole table."""
+        found = {line[0]: line for line in self.lines if line[-1] == "pass"}
+        lines = ["| fault | messages | dead letters | ran twice | bound | lost |", "|---|--:|--:|--:|--:|--:|"]
+        for group in groups():
+            cells = [found.get(r.name) for r in ROWS if r.group == group]
+            if None in cells:
+                return None
+            sums = [sum(c[i] for c in cells) for i in (1, 3, 4, 5, 6)]
+            lines.append("| %s | %s |" % (group, " | ".join("{:,}".format(n) for n in sums)))
+        return "\n".join(lines) + "\n"
+
+
+def groups():
+    return list(dict.fromkeys(r.group for r in ROWS))
+
+
+# ---- The guide's table ----
+
+TABLE = re.compile(r"(<!-- tests/faults.sh: begin -->\n)(.*?)(<!-- tests/faults.sh: end -->\n)", re.S)
+
+
+def update_guide(path, text):
+    with open(path, encoding="utf-8") as f:
+        guide = f.read()
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(TABLE.sub(lambda found: found.group(1) + text + found.group(3), guide))
+
+
+def check_guide(path):
+    """What differs between the guide's rows and ours."""
+    with open(path, encoding="utf-8") as f:
+        found = TABLE.search(f.read())
+    lines = found.group(2).splitlines()[2:] if found else []
+    there = [line.strip("| ").split(" | ") for line in lines]
+    wrong = ["in the guide only: " + cells[0] for cells in there if cells[0] not in groups()]
+    wrong += ["not in the guide: " + group for group in groups() if group not in [cells[0] for cells in there]]
+    wrong += ["lost messages: " + cells[0] for cells in there if cells[-1] != "0"]
+    return wrong
 
 
 def run_row(entry, opts, server):
@@ -92,9 +135,9 @@ def run_row(entry, opts, server):
     name = entry.name + (" (server)" if server else "")
     started, result, text = time.monotonic(), None, ""
     try:
-        if server:
-            importlib.import_module("test_server").start_server(bench, server)
-        elif entry.real:
+        if entry.broker == "durable" or server:
+            bench.server = Server(bench, server).start()
+        elif entry.broker:
             bench.start_broker()
         ledger = Ledger(bench)
         bound = entry.body(bench, ledger, random.Random("%s %s" % (opts.seed, entry.name)))
@@ -130,14 +173,22 @@ def main():
     ap.add_argument("--keep", action="store_true")
     ap.add_argument("--jobs", type=int, default=2)
     ap.add_argument("--seed", type=int, default=random.randrange(1 << 30))
-    ap.add_argument("--markdown")
+    ap.add_argument("--server", action="store_true")
+    ap.add_argument("--update", metavar="FILE")
+    ap.add_argument("--check", metavar="FILE")
     ap.add_argument("names", nargs="*")
     opts = ap.parse_args()
-    importlib.import_module("fault_rows")
+    for module in MODULES:
+        importlib.import_module(module)
     if opts.list:
         for r in ROWS:
-            print(r.name, "(quick)" if r.quick else "", "(crash points)" if r.crash else "")
+            print(r.name, "(quick)" if r.quick else "", "(any server)" if r.broker else "",
+                  "(crash points)" if r.crash else "")
         return 0
+    if opts.check:
+        wrong = check_guide(opts.check)
+        print("\n".join(wrong) or "%s has all %d lines" % (opts.check, len(groups())))
+        return 1 if wrong else 0
     rows = choose(opts)
     if not rows or not opts.worker:
         ap.error("no such row" if opts.worker else "--worker is missing")
@@ -148,11 +199,20 @@ def main():
     print("seed %d" % opts.seed)
     Table.show(Table.HEAD)
     server = os.environ.get("FILA_SERVER_BIN")
-    work = [(r, None) for r in rows] + [(r, os.path.abspath(server)) for r in rows if server and r.real]
+    server = os.path.abspath(server) if server else None
+    if opts.server and not server:
+        ap.error("FILA_SERVER_BIN names no server")
+    work = [] if opts.server else [(r, None) for r in rows]
+    work += [(r, server) for r in rows if server and r.broker]
     with concurrent.futures.ThreadPoolExecutor(opts.jobs) as pool:
         outcomes = list(pool.map(lambda w: run_row(w[0], opts, w[1]), work))
-    if opts.markdown:
-        opts.table.markdown(opts.markdown, [r.name for r in ROWS] + [r.name + " (server)" for r in ROWS])
+    if opts.update:
+        text = opts.table.markdown()
+        if text:
+            update_guide(opts.update, text)
+        else:
+            print("%s is not changed: not every row ran and passed" % opts.update)
+            outcomes.append("FAIL")
     print("%d passed, %d failed, %d skipped; lost in all: %d" % (
         outcomes.count("pass"), outcomes.count("FAIL"), outcomes.count("skipped"),
         sum(c[6] for c in opts.table.lines if isinstance(c[6], int))))
@@ -160,6 +220,6 @@ def main():
 
 
 if __name__ == "__main__":
-    # fault_rows imports this module by its name: both must be one.
+    # The rows import this module by its name: both must be one.
     sys.modules["faults"] = sys.modules["__main__"]
     sys.exit(main())

@@ -168,12 +168,15 @@ class Child:
 class Peer(Child):
     """A broker that misbehaves on demand (peers/): it is told so through its input."""
 
-    def tell(self, text):
+    def ask(self, text):
         with self.changed:
             since = len(self.out.lines)
         self.process.stdin.write((text + "\n").encode())
         self.process.stdin.flush()
-        expect_equal("answer to %r" % text, self.wait_line(self.out, ".+", 10, skip=since).group(0), "ok")
+        return self.wait_line(self.out, ".+", 10, skip=since).group(0)
+
+    def tell(self, text):
+        expect_equal("answer to %r" % text, self.ask(text), "ok")
 
 
 class Worker(Child):

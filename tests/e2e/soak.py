@@ -23,7 +23,8 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import harness  # noqa: E402
 import faults  # noqa: E402
-from fault_rows import DEATH, durable, figures, start_durable  # noqa: E402
+from brokers import Server  # noqa: E402
+from fault_kit import DEATH, figures, pause  # noqa: E402
 from harness import Failed, expect, expect_equal  # noqa: E402
 from ledger import Ledger  # noqa: E402
 from proxy import Proxy  # noqa: E402
@@ -39,13 +40,14 @@ CHAOS = ("ack:error=unavailable@2%; ack:lose@2%; ack:delay=800ms@1%; ack:hang@0.
 class Soak:
     def __init__(self, bench, seed):
         self.bench, self.chance = bench, random.Random(seed)
+        self.server = Server(bench).start()
         self.ledger = Ledger(bench, "%ds" % VT)
-        self.plain = durable(bench, self.ledger)
-        chaos = "--chaos" in bench.cli("broker", "--help")[0]
-        self.arguments = self.plain + (["--chaos", CHAOS.replace("%d", str(seed))] if chaos else [])
-        self.broker = start_durable(bench, self.plain)
+        # A publish that fails is a try that fails, and what stands still runs over its deadline.
+        self.ledger.may_die = {"m", "r", "p", "f"}
+        self.ledger.started = 1  # who is killed takes its account along
         self.ledger.create()
-        self.restart_broker(self.arguments)
+        self.chaos = ["--chaos", CHAOS.replace("%d", str(seed))]
+        self.server.restart(*self.chaos)
         self.proxy = Proxy(bench, self.ledger.direct)
         self.workers, self.made, self.deaths, self.reload = [], 0, 0, 0
         self.counts, self.samples = {}, []
@@ -122,26 +124,33 @@ class Soak:
         seconds = self.chance.choice([0.3, 1, VT + 2])
         self.deaths += seconds > VT
         worker.signal(signal.SIGSTOP)
-        self.pause(seconds)
+        pause(seconds)
         worker.signal(signal.SIGCONT)
 
     def freeze_broker(self):
-        self.broker.signal(signal.SIGSTOP)
+        self.server.child.signal(signal.SIGSTOP)
         seconds = self.chance.choice([0.3, 1, VT + 2, 17])
-        self.pause(seconds)
-        self.broker.signal(signal.SIGCONT)
+        pause(seconds)
+        self.server.child.signal(signal.SIGCONT)
         # Leases ended under every worker, and each may now be given what another still runs.
         self.deaths += len(self.workers) * (seconds > VT / 2)
 
-    def restart_broker(self, arguments, pause=0):
-        self.broker.signalled = True
-        self.broker.kill()
-        self.bench.children.remove(self.broker)
-        self.pause(pause)
-        self.broker = start_durable(self.bench, arguments)
+    def restart_broker(self, arguments, seconds=0):
+        """A former one is of no use any more."""
+        self.server.kill()
+        self.bench.children.remove(self.server.child)
+        pause(seconds)
+        self.server.start(*arguments)
 
     def kill_broker(self):
-        self.restart_broker(self.arguments, self.chance.choice([0, 0.5, VT + 1]))
+        self.restart_broker(self.chaos, self.chance.choice([0, 0.5, VT + 1]))
+        self.deaths += len(self.workers)
+
+    def stop_broker(self):
+        """In order: it waits for those that are connected. A producer's connection may be one of them."""
+        self.server.child.signal(signal.SIGTERM)
+        self.server.child.wait(90, 0)
+        self.restart_broker(self.chaos)
         self.deaths += len(self.workers)
 
     def cut(self):
@@ -150,7 +159,7 @@ class Soak:
     def half_open(self):
         self.proxy.freeze(True)
         seconds = self.chance.choice([1, VT + 1, 17])
-        self.pause(seconds)
+        pause(seconds)
         self.proxy.cut()
         self.proxy.freeze(False)
         self.deaths += 2 * (seconds > VT / 2)
@@ -162,7 +171,7 @@ class Soak:
         self.proxy.refuse(True)
         self.proxy.cut()
         seconds = self.chance.choice([1, VT + 1])
-        self.pause(seconds)
+        pause(seconds)
         self.proxy.refuse(False)
         self.deaths += 2 * (seconds > VT / 2)
 
@@ -172,17 +181,14 @@ class Soak:
             used = len(os.listdir("/proc/%d/fd" % worker.pid))
             _, hard = resource.prlimit(worker.pid, resource.RLIMIT_NOFILE)
             resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (max(3, used - 1), hard))
-            self.pause(2)
+            pause(2)
             resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (hard, hard))
 
     EVENTS = ([kill_worker] * 4 + [stop_worker] * 2 + [reload_worker] * 6 + [broken_reload] + [freeze_worker] * 2 +
-              [freeze_broker] + [kill_broker] * 2 + [cut] * 4 + [half_open] + [goaway] * 3 + [no_connections] +
+              [freeze_broker] + [kill_broker] * 2 + [stop_broker] + [cut] * 4 + [half_open] + [goaway] * 3 + [no_connections] +
               [no_descriptors] * 2)
 
     # ---- The loop ----
-
-    def pause(self, seconds):
-        threading.Event().wait(seconds)
 
     def produce(self):
         chance = random.Random(1)
@@ -206,7 +212,7 @@ class Soak:
                 event = self.chance.choice(self.EVENTS)
                 event(self)
                 self.counts[event.__name__] = self.counts.get(event.__name__, 0) + 1
-                self.pause(self.chance.uniform(0.2, 2.5))
+                pause(self.chance.uniform(0.2, 2.5))
                 self.sample()
                 for worker in self.workers:
                     expect(worker.running(), "%s has ended by itself", worker.name)
@@ -216,7 +222,7 @@ class Soak:
 
     def finish(self):
         """Without chaos from here on."""
-        self.restart_broker(self.plain)
+        self.restart_broker([])
         self.deaths += len(self.workers)
         for worker in self.workers:
             self.bench.write("worker%d/fila-worker.cfg" % worker.place, self.config(worker.place))

@@ -103,6 +103,49 @@ def closed_standard_descriptors_are_no_sockets(bench):
 
 
 @test()
+def sigchld_may_be_ignored(bench):
+    """As some supervisors leave it: commands and the check of a reload are waited for all the same."""
+    bench.start_broker()
+    bench.create_queue("work")
+    bench.enqueue_lines("work", ["a"])
+    bench.wrapper = ["env", "--ignore-signal=CHLD"]
+    worker = bench.start_worker(exec_config(bench, keep_payload(bench)))
+    bench.wait_files("done", 1)
+    worker.wait_event("MESSAGE-DONE")
+    worker.signal(signal.SIGHUP)
+    worker.wait_event("RELOAD-DONE")
+    expect_equal("acked", worker.stop()["acked"], 1)
+
+
+@test()
+def a_stop_is_served_while_the_first_config_is_read(bench):
+    """Which waits for a file that nobody writes."""
+    bench.broker = "grpc://127.0.0.1:1"
+    os.mkfifo(bench.path("fifo"))
+    worker = bench.start_worker('api_key = "${file:%s}";\n' % bench.path("fifo") +
+                                exec_config(bench, keep_payload(bench)))
+    writer = os.open(bench.path("fifo"), os.O_WRONLY)  # returns when the worker reads
+    worker.signal(signal.SIGTERM)
+    worker.wait(10, -signal.SIGTERM)
+    os.close(writer)
+
+
+@test()
+def threads_that_are_abandoned_do_not_crash_the_end(bench):
+    """The handler's code and data stay until the last instruction."""
+    bench.start_broker()
+    bench.create_queue("work")
+    bench.enqueue_lines("work", ["spin"])
+    worker = bench.start_ready(
+        'broker = "%s";\nqueues = ( { queue = "work"; handler = { plugin = "%s"; }; } );\ndrain_timeout = "3s";\n'
+        % (bench.broker, bench.plugin("unstable_one")))
+    bench.wait_stats("work", in_flight=1)
+    worker.signal(signal.SIGTERM)
+    worker.wait(20, 76)
+    worker.account()
+
+
+@test()
 def sigterm_before_ready(bench):
     """A stop that comes while the handlers still start is not lost, and is a clean one."""
     bench.start_broker()

@@ -1,36 +1,12 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """The tests that any Fila server must pass, against the real one that FILA_SERVER_BIN names."""
 import os
-import socket
 import time
 
 import harness
 import registry
-from harness import Child, Failed, Skipped
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def start_server(bench, program):
-    """A server on a free port with its data in the test's folder, up when it answers a call."""
-    port = free_port()
-    bench.write("server/fila.toml", '[server]\nlisten_addr = "127.0.0.1:%d"\n[telemetry]\notlp_endpoint = ""\n' % port)
-    environment = dict(bench.environment(), FILA_DATA_DIR=bench.path("server/data"), RUST_LOG="warn")
-    child = Child("fila-server", [program], bench.path("server"), environment)
-    bench.children.append(child)
-    bench.broker = "grpc://127.0.0.1:%d" % port
-
-    def answers():
-        bench.cli("queue", "ls", status=None)
-        return bench.status == 0 or not child.running()
-
-    bench.wait_until("fila-server to answer", 15, answers, bool)
-    if not child.running():
-        raise Failed("fila-server ended with status %s" % child.process.returncode)
+from brokers import Server
+from harness import Skipped
 
 
 @registry.test(seconds=600)
@@ -45,7 +21,7 @@ def real_server(bench):
         own = harness.Bench(bench.worker_path, bench.build)
         started = time.monotonic()
         try:
-            start_server(own, os.path.abspath(program))
+            Server(own, os.path.abspath(program)).start()
             test.body(own)
             print("PASS %s on a real server (%.1f s)" % (test.name, time.monotonic() - started), flush=True)
         except Exception as why:

@@ -17,8 +17,9 @@ struct fw_host_options {
     bool require_broker; /* exit 69 when no stream opens within 10 s */
 };
 
-/* Runs until a signal ends it. Returns the exit status; has logged everything by then. Thread:
- * main, before any other. */
+/* Runs until a signal ends it. Returns the exit status; has logged everything by then. Ends the
+ * process itself, with that status and without its exit handlers, when threads of handlers had to
+ * be abandoned. Thread: main, before any other. */
 int fw_host_run(const struct fw_host_options *options);
 
 #endif

@@ -15,8 +15,6 @@
 /* How long a broker that failed is left alone while another one works. */
 #define FIRST_REST_MS   1000
 #define LONGEST_REST_MS 60000
-/* Calls that hang together count once. */
-#define HANG_PACE (5 * FILA_S)
 
 enum mail_kind {
     MAIL_ADD,
@@ -63,9 +61,8 @@ struct fw_io {
     fila_endpoints *endpoints; /* of the config's list; which one is in use is client.url */
     struct fw_gone *gone;      /* counters of those that went */
     bool stopping;
-    bool paused;     /* holds for queues added later too */
-    bool fail_over;  /* the broker in use has failed: see whether another is better */
-    int64_t hung_at; /* when it was last found to answer no calls */
+    bool paused;    /* holds for queues added later too */
+    bool fail_over; /* the broker in use has failed: see whether another is better */
 
     struct {
         pthread_mutex_t lock;
@@ -429,23 +426,24 @@ static void stream_down(void *user, struct fw_queue *queue, const fila_error *wh
     failed(io);
 }
 
-/* Its streams are all that keeps a stopping broker up (contract A4.7). */
+/* Streams are all that keeps a stopping broker up (contract A4.7), so this queue lets go of its
+ * own. Another's calls may be answered all the same (by another node that leads it): it is asked at
+ * once, and tells the same when it has no answer either. The last one leaves the broker for the
+ * next. */
 static void calls_hang(void *user, struct fw_queue *queue)
 {
     struct fw_io *io = user;
-    int64_t now = fila_now();
-    (void)queue;
-    if (io->hung_at && now - io->hung_at < HANG_PACE) {
-        return;
-    }
-    io->hung_at = now;
-    FW_LOG(
-        FW_EVENT_BROKER_HANGS, "calls are not answered although streams are open",
-        fw_str("broker", io->client.url));
+    bool serves = false;
+    fw_queue_cancel_streams(queue);
     for (struct fw_queue *q = io->queues; q; q = *fw_queue_link(q)) {
-        fw_queue_cancel_streams(q);
+        if (q != queue && fw_queue_serves(q)) {
+            serves = true;
+            fw_queue_look(q);
+        }
     }
-    failed(io);
+    if (!serves) {
+        failed(io);
+    }
 }
 
 static void missing(void *user, struct fw_queue *queue)

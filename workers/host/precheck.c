@@ -56,13 +56,15 @@ static void free_words(char **argv)
     free(argv);
 }
 
-static pid_t spawn(char **argv, int out)
+/* -1 with *ret_error. */
+static pid_t spawn(char **argv, int out, int *ret_error)
 {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
     sigset_t none;
     pid_t pid = -1;
     (void)sigemptyset(&none);
+    *ret_error = ENOMEM;
     if (posix_spawn_file_actions_init(&actions)) {
         return -1;
     }
@@ -72,9 +74,9 @@ static pid_t spawn(char **argv, int out)
         (void)posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP);
         if (posix_spawn_file_actions_adddup2(&actions, out, STDERR_FILENO) == 0 &&
             posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0) ==
-                0 &&
-            posix_spawn(&pid, "/proc/self/exe", &actions, &attributes, argv, environ)) {
-            pid = -1;
+                0) {
+            *ret_error = posix_spawn(&pid, "/proc/self/exe", &actions, &attributes, argv, environ);
+            pid = *ret_error ? -1 : pid;
         }
         (void)posix_spawnattr_destroy(&attributes);
     }
@@ -145,14 +147,16 @@ bool fw_precheck(
         return false;
     }
     char **argv = command_line(path, overrides);
-    pid_t pid = argv ? spawn(argv, pipe_fd[1]) : -1;
+    int error = ENOMEM;
+    pid_t pid = argv ? spawn(argv, pipe_fd[1], &error) : -1;
     (void)close(pipe_fd[1]);
     if (pid > 0) {
         one_line(ret_why, read_all(pipe_fd[0], pid, waiting, ret_why, size));
         while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
         }
     } else {
-        (void)snprintf(ret_why, size, "cannot start a process to check the file");
+        (void)snprintf(
+            ret_why, size, "cannot start a process to check the file: %s", strerrordesc_np(error));
     }
     (void)close(pipe_fd[0]);
     free_words(argv);

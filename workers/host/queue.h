@@ -49,7 +49,8 @@ struct fw_queue_events {
     void (*stream_up)(void *user, struct fw_queue *queue);
     /* A stream ended with what looks like a dead connection. I/O thread. */
     void (*stream_down)(void *user, struct fw_queue *queue, const fila_error *why);
-    /* A call had no answer in time, and none that was sent since had one. I/O thread. */
+    /* Calls of this queue had no answer in time, and none that was sent since had one. I/O thread.
+     */
     void (*calls_hang)(void *user, struct fw_queue *queue);
     /* missing_queue = "fail", and it is missing. I/O thread. */
     void (*missing)(void *user, struct fw_queue *queue);
@@ -121,6 +122,10 @@ void fw_queue_done(struct fw_job *job); /* a result from the done list */
 void fw_queue_drain(struct fw_queue *queue, int64_t deadline);
 /* Ends its streams; they open again in time. */
 void fw_queue_cancel_streams(struct fw_queue *queue);
+/* Asks the broker for the queue at once: whether it answers at all shows in `calls_hang`. */
+void fw_queue_look(struct fw_queue *queue);
+/* Whether it has a stream, and its calls are answered as far as anybody knows. */
+bool fw_queue_serves(const struct fw_queue *queue);
 /* From here on its broker is this one; `broker` outlives the queue. */
 void fw_queue_moved(struct fw_queue *queue, const char *broker);
 void fw_queue_pause(struct fw_queue *queue, bool on);

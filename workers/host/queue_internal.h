@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: AGPL-3.0-or-later
  *
- * What queue.c (events in), queue_commands.c (commands out) and queue_watch.c (does the queue
- * exist, does its stream bring what waits?) share. I/O thread.
+ * What queue.c and queue_streams.c (events in), queue_commands.c (commands out) and queue_watch.c
+ * (does the queue exist, does its stream bring what waits?) share. I/O thread.
  */
 #ifndef FW_HOST_QUEUE_INTERNAL_H
 #define FW_HOST_QUEUE_INTERNAL_H
@@ -38,6 +38,7 @@ struct fw_watch_state {
     enum fw_existence exists;
     struct fila_unary call;
     bool asked;       /* the call is under way */
+    bool forced;      /* the next one is to be asked whatever is known */
     bool suspect;     /* messages waited at the last look, and none has been read since */
     bool news;        /* something was read since the last look */
     int64_t asked_at; /* when the call was sent */
@@ -82,6 +83,8 @@ struct fw_queue {
     bool cut_off;
     bool is_drained;
     struct fw_sending *publishing; /* publish.c: those that wait to be sent again */
+    int64_t silent_since;          /* the sending of the first call that has had no answer */
+    int64_t hung_at;               /* when its calls were last found to have no answer; 0 = never */
     uint32_t in_transport;         /* settlements, publishes and questions under way */
     _Atomic(enum fw_probe_answer) probe_answer;
     atomic_bool executor_stopped; /* it has given up its handler: for the next pump */

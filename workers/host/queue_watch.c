@@ -28,6 +28,7 @@ static void ask(
 {
     struct fila_transport *transport = q->turn->transport;
     q->watch.asked = true;
+    q->watch.forced = false;
     q->watch.at = FILA_NEVER;
     q->watch.asked_at = q->turn->now;
     q->in_transport++;
@@ -228,6 +229,14 @@ void fw_queue_watch_opened(struct fw_queue *q)
     }
 }
 
+void fw_queue_look(struct fw_queue *q)
+{
+    if (!q->watch.asked) {
+        q->watch.forced = true;
+        q->watch.at = q->turn->now;
+    }
+}
+
 void fw_queue_watch_due(struct fw_queue *q)
 {
     int64_t now = q->turn->now;
@@ -239,8 +248,8 @@ void fw_queue_watch_due(struct fw_queue *q)
         return;
     }
     int64_t since = silent_since(q);
-    if (q->watch.exists == FW_EXISTS_YES && !q->watch.suspect && since != FILA_NEVER &&
-        now - since < q->watch.quiet) {
+    if (q->watch.exists == FW_EXISTS_YES && !q->watch.suspect && !q->watch.forced &&
+        since != FILA_NEVER && now - since < q->watch.quiet) {
         q->watch.quiet = q->watch.news ? FIRST_QUIET : q->watch.quiet;
         q->watch.news = false;
         q->watch.at = since + q->watch.quiet > now ? since + q->watch.quiet : now + FILA_S;

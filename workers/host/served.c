@@ -50,13 +50,19 @@ static void unload(struct fw_served *served)
     free(served);
 }
 
+static struct fw_served *abandoned;
+
 /* A thread of its handler is still at it, and may use plugin, config and queue as long as the
  * process lives: they are kept, and found by whoever looks for leaks. */
 static void abandon(struct fw_served *served)
 {
-    static struct fw_served *abandoned;
     served->next = abandoned;
     abandoned = served;
+}
+
+bool fw_served_abandoned(void)
+{
+    return abandoned != NULL;
 }
 
 static fila_status bind(struct fw_served *served, fila_error *error)

@@ -69,6 +69,10 @@ void fw_served_retire(
     struct fw_account *account,
     int64_t deadline);
 
+/* Whether a handler did not return from its init or its last run, so that a thread of it lives on.
+ */
+bool fw_served_abandoned(void);
+
 /* What a reload did. */
 struct fw_reload_result {
     unsigned added;

@@ -209,6 +209,27 @@ static const char *config_path(const struct host *h)
     return h->config ? h->config->config->file : fw_config_find(h->options->config_path);
 }
 
+/* A first load may wait for a file that hangs, and nobody reads signals yet: a stop ends the
+ * process.
+ */
+static bool read_config(
+    const struct host *h,
+    const char *path,
+    struct fw_config **ret_config,
+    struct fw_diagnostics *diagnostics)
+{
+    sigset_t stops;
+    (void)sigemptyset(&stops);
+    (void)sigaddset(&stops, SIGTERM);
+    (void)sigaddset(&stops, SIGINT);
+    if (!h->config) {
+        (void)pthread_sigmask(SIG_UNBLOCK, &stops, NULL);
+    }
+    bool ok = fw_config_load(path, &h->options->overrides, ret_config, diagnostics);
+    (void)pthread_sigmask(SIG_BLOCK, &stops, NULL);
+    return ok;
+}
+
 static struct fw_config_ref *load_config(const struct host *h)
 {
     const char *path = config_path(h);
@@ -221,7 +242,7 @@ static struct fw_config_ref *load_config(const struct host *h)
             fw_str("file", h->options->config_path ? h->options->config_path : ""));
         return NULL;
     }
-    bool ok = fw_config_load(path, &h->options->overrides, &config, &diagnostics);
+    bool ok = read_config(h, path, &config, &diagnostics);
     if (ok && !h->config) { /* a reload's holds once it is accepted */
         fw_log_init(config->log_level, config->log_format);
     }
@@ -243,6 +264,8 @@ static int open_signals(void)
         (void)sigaddset(&set, SIGTSTP);
     }
     (void)pthread_sigmask(SIG_BLOCK, &set, NULL);
+    (void)signal(
+        SIGCHLD, SIG_DFL); /* who started us may have ignored it: no child could be waited for */
     (void)signal(SIGPIPE, SIG_IGN);
     (void)signal(SIGXFSZ, SIG_IGN); /* a file at its limit is a full disk, no reason to die */
     return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -550,13 +573,17 @@ static void use_config(struct host *h, struct fw_config_ref *ref)
     } else {
         fw_log_init(ref->config->log_level, ref->config->log_format);
         fw_io_limit(h->io, ref->config->max_running);
+        uint64_t hash = hash_config(ref->config);
+        char hash_text[20];
+        (void)snprintf(hash_text, sizeof hash_text, "%016" PRIx64, hash);
         FW_LOG(
             FW_EVENT_RELOAD_DONE, "the new config is in force", fw_str("file", ref->config->file),
-            fw_int("queues_kept", result.changed), fw_int("queues_added", result.added),
-            fw_int("queues_restarted", result.restarted), fw_int("queues_removed", result.removed));
+            fw_str("config_hash", hash_text), fw_int("queues_kept", result.changed),
+            fw_int("queues_added", result.added), fw_int("queues_restarted", result.restarted),
+            fw_int("queues_removed", result.removed));
         atomic_fetch_add(&h->published.reloads_done, 1);
         fw_orders_reloaded(&h->orders, false);
-        atomic_store(&h->published.config_hash, hash_config(ref->config));
+        atomic_store(&h->published.config_hash, hash);
         fw_config_ref_release(h->config);
         h->config = ref;
         return;
@@ -773,5 +800,9 @@ int fw_host_run(const struct fw_host_options *options)
     release(&h);
     last_words(&h, status);
     fw_log_stop_thread();
+    if (fw_served_abandoned()) { /* threads of handlers run on: nothing may be torn down under them
+                                  */
+        _exit(status);
+    }
     return status;
 }

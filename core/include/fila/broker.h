@@ -194,6 +194,9 @@ FILA_EXPORT uint64_t fila_broker_chaos_seed(const fila_broker *broker);
 FILA_EXPORT FILA_NODISCARD fila_status
 fila_chaos_check(const char *spec, size_t *ret_at, fila_error *reterr);
 
+/* How many faults are not used up yet; one for ever always counts. Thread: any. */
+FILA_EXPORT size_t fila_broker_faults_left(fila_broker *broker);
+
 /* Forgets all faults; what hangs keeps hanging. Thread: any. */
 FILA_EXPORT void fila_broker_clear_faults(fila_broker *broker);
 

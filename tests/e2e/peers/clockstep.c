@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: AGPL-3.0-or-later
  *
  * For LD_PRELOAD: shifts the wall clock of one process by the seconds that the file $CLOCKSTEP_FILE
- * holds, looked up at every question, so that a test can step it while the process runs.
+ * holds, looked up at every question, so that a test can step it while the process runs. With
+ * $CLOCKSTEP_SLEEP also the clock that goes on while a machine sleeps.
  */
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -26,7 +28,9 @@ static long shift(void)
 __attribute__((visibility("default"))) int clock_gettime(clockid_t clock, struct timespec *ret)
 {
     int result = (int)syscall(SYS_clock_gettime, clock, ret);
-    if (result == 0 && clock == CLOCK_REALTIME) {
+    bool sleeps = clock == CLOCK_BOOTTIME &&
+                  getenv("CLOCKSTEP_SLEEP"); /* NOLINT(concurrency-mt-unsafe): never set */
+    if (result == 0 && (clock == CLOCK_REALTIME || sleeps)) {
         ret->tv_sec += shift();
     }
     return result;

@@ -4,10 +4,12 @@
  * end-to-end tests: `fila-worker broker` serves, this one misbehaves on demand.
  *
  *     error|lose|delay|hang|cut|freeze CALL [queue=Q] [nth=N] [count=N] [code=N] [delay=MS]
- * [after=N] clear
+ *                                           [after=N]
+ *     clear
+ *     left
  *
- * Both are 1 unless given; count=0 is for ever. Each line is answered by "ok" or "error: why". Ends
- * at the end of its input.
+ * nth and count are 1 unless given; count=0 is for ever. Each line is answered by "ok", by "left N"
+ * (how many faults are not used up) or by "error: why". Ends at the end of its input.
  */
 #include "fila/broker.h"
 
@@ -90,6 +92,10 @@ static void obey(fila_broker *broker, char *line)
     if (word && strcmp(word, "clear") == 0) {
         fila_broker_clear_faults(broker);
         (void)puts("ok");
+        return;
+    }
+    if (word && strcmp(word, "left") == 0) {
+        (void)printf("left %zu\n", fila_broker_faults_left(broker));
         return;
     }
     bool good = kind_of(word, &fault) && call_of(strtok_r(NULL, " \n", &rest), &fault);

@@ -5,6 +5,8 @@
  *     ok          ack
  *     crash       writes to nowhere
  *     hang        does not return
+ *     spin        neither, and works all the time on memory that is gone once the process ends in
+ *                 order
  *     build       rejects, with the name of this build as its reason
  *     publish Q   publishes "copy" to the queue Q, and counts it
  *     eat         takes memory until it is ended for it
@@ -19,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -27,6 +30,33 @@
 #endif
 
 static volatile int *volatile nowhere;
+static unsigned char *memory;
+
+static void doze(void)
+{
+    const struct timespec time = {0, 1000000};
+    (void)nanosleep(&time, NULL);
+}
+
+/* Long enough for whoever still works on it to see. */
+__attribute__((destructor)) static void end(void)
+{
+    if (memory) {
+        (void)munmap(memory, 4096);
+        for (int i = 0; i < 100; i++) {
+            doze();
+        }
+    }
+}
+
+static void spin(void)
+{
+    memory = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    for (volatile unsigned char *byte = memory; memory != MAP_FAILED;) {
+        *byte = 1;
+        doze();
+    }
+}
 
 static int is(const fila_delivery *d, const char *word)
 {
@@ -114,6 +144,9 @@ static int handle(void *self, const fila_delivery *d, const fila_services *s)
     }
     while (is(d, "hang")) {
         (void)sleep(1);
+    }
+    if (is(d, "spin")) {
+        spin();
     }
     if (is(d, "build")) {
         s->reason(s, d, "build " UNSTABLE_BUILD);
