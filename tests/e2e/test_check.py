@@ -9,6 +9,7 @@ import time
 
 from harness import SLOW, expect, expect_equal, expect_match
 from registry import test
+from test_bad_input import listening, nothing_there, talk_http1, talk_tls
 
 GOOD = 'queues = ( { queue = "q"; handler = { plugin = "log"; }; } );\n'
 
@@ -92,7 +93,14 @@ def check_counts_descriptors_and_memory(bench):
     expect_match("memory", r'queues: messages alone may fill the memory: 2 x prefetch_bytes over all queues = 4096GiB > '
                            r'3/4 of the \d+[KMG]iB that this process may use\. Passes: prefetch_bytes = "\d+[KMG]iB"', out)
     out, err = check(bench, GOOD, "--offline", "--handler-time", "20s")
-    expect_match("longer than the timeout", r'every run is cut: handlers of 20s >= timeout 15s', err)
+    expect_match("longer than the timeout", r'every run is cut: handlers of 20s >= timeout 15s\. Passes: timeout = "21s"\n', err)
+    out, err = check(bench, GOOD.replace("} );", 'timeout = "21s"; } );'), "--offline", "--handler-time", "20s")
+    expect("every run is cut" not in err, "that passes: %s", err)
+    out, err = check(bench, GOOD, "--offline", "--handler-time", "40s")
+    expect_match("longer than the lease", r'Passes: timeout = "41s" with visibility_timeout = "(\d+)s" \(here and of the queue\)', err)
+    longer = re.search(r'visibility_timeout = "\d+s"', err)[0]
+    out, err = check(bench, GOOD.replace("} );", 'timeout = "41s"; %s; } );' % longer), "--offline", "--handler-time", "40s")
+    expect("every run is cut" not in err, "that passes: %s", err)
     out, err = check(bench, GOOD, "--grace", "5", status=64)
     expect_match("no unit", r"^fila-worker check: --grace: ", err)
 
@@ -152,6 +160,29 @@ def check_does_not_wait_long_for_a_broker(bench):
     expect(took < 4 * SLOW, "check took %.1f s", took)
     expect_equal("last line", out, "config is fine: 1 queue, the broker could not be asked, 2 warnings\n")
     expect_match("warning", r"warning: broker: grpc://127\.0\.0\.1:\d+ does not answer: ", err)
+
+
+@test()
+def check_says_what_answers_at_the_address(bench):
+    """Nothing, an HTTP/1 server, a TLS port; and a broker that does not take the key, or is none."""
+    def chaos(code):
+        def start(bench):
+            bench.start_broker("--chaos", "list-queues:error=" + code)
+            return int(bench.broker.rsplit(":", 1)[1])
+        return start
+    rows = (
+        (nothing_there, "does not answer: unavailable: no connection to 127.0.0.1:%d: Connection refused"),
+        (listening(talk_http1), "does not answer: .*127.0.0.1:%d: it does not speak HTTP/2: an HTTP/1 server, or no Fila broker"),
+        (listening(talk_tls), "does not answer: .*127.0.0.1:%d: it hung up before HTTP/2 began: a TLS port, or no Fila broker"),
+        (chaos("unauthenticated"), r"grpc://127.0.0.1:%d answers, but refuses the API key \(api_key, FILA_API_KEY\)"),
+        (chaos("permission-denied"), r"grpc://127.0.0.1:%d answers, but the API key may not list queues"),
+        (chaos("unimplemented"), r"grpc://127.0.0.1:%d answers, but not as a broker should: unimplemented"),
+    )
+    for start, said in rows:
+        port = start(bench)
+        out, err = check(bench, GOOD, FILA_WORKER_BROKER="grpc://127.0.0.1:%d" % port)
+        expect_match(said, r"warning: broker: .*" + said % port, err)
+        expect_equal("last line", out, "config is fine: 1 queue, the broker could not be asked, 1 warning\n")
 
 
 @test()

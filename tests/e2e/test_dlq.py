@@ -4,7 +4,7 @@ import json
 import signal
 import subprocess
 
-from harness import SLOW, expect, expect_equal, expect_match
+from harness import SLOW, Child, expect, expect_equal, expect_match
 from registry import test
 
 CAUSE = "x-fila-dead-letter-cause"
@@ -120,6 +120,48 @@ def dlq_redrive_interrupted_loses_nothing(bench):
         expect_match("said", r"fila-worker dlq: interrupted\n$", err)
     expect_equal("put back", bench.stats("work")["depth"], done)
     expect_equal("left", bench.stats("work.dlq")["depth"], 3000 - done)
+
+
+@test()
+def dlq_redrive_killed_loses_nothing(bench):
+    """Killed at its worst moment, a message being put back and not yet taken out: that one is in both queues, no other, and none is
+    in neither. The next one does the rest."""
+    bench.start_broker("--chaos", "ack/work.dlq.dlq:hang@40")
+    bench.create_queue("work.dlq")  # the parent, which has a name that `dlq` can read too
+    bench.create_queue("work.dlq.dlq", "1s")
+    lines = "".join('{"payload": "m%d", "headers": {"%s": "retry"}}\n' % (i, CAUSE) for i in range(120))
+    bench.cli("dlq", "import", "work.dlq.dlq", data=lines)
+    redrive = bench.spawn(Child, "redrive", ["dlq", "redrive", "work.dlq.dlq"], wrap=False)
+    bench.wait_stats("work.dlq", depth=40)
+    redrive.signal(signal.SIGKILL)
+    redrive.wait(10)
+    bench.wait_stats("work.dlq.dlq", depth=81, in_flight=0)
+    back, left = (payloads(bench, queue) for queue in ("work.dlq", "work.dlq.dlq"))
+    every = ["m%d" % i for i in range(120)]
+    expect_equal("lost", sorted(set(every) - set(back) - set(left)), [])
+    expect_equal("twice", len(back) + len(left) - 120, 1)
+    expect_equal("in both", sorted(set(back) & set(left)), ["m39"])
+    bench.cli("dlq", "redrive", "work.dlq.dlq")
+    expect_equal("put back in the end", payloads(bench, "work.dlq"), sorted(every + ["m39"]))
+    expect_equal("left in the end", bench.stats("work.dlq.dlq")["depth"], 0)
+
+
+@test()
+def dlq_export_killed_loses_nothing(bench):
+    """What is taken out is on disk first."""
+    bench.start_broker("--chaos", "ack/work.dlq:hang@10")
+    bench.create_queue("work")
+    bench.cli("queue", "delete", "work.dlq")
+    bench.create_queue("work.dlq", "1s")
+    bench.cli("dlq", "import", "work", data="".join('{"payload": "m%d"}\n' % i for i in range(30)))
+    export = bench.spawn(Child, "export", ["dlq", "export", "work", "--take", "--out", "letters"], wrap=False)
+    bench.wait_stats("work.dlq", depth=21)
+    export.signal(signal.SIGKILL)
+    export.wait(10)
+    written = [json.loads(line)["payload"] for line in bench.read("letters").decode().splitlines()]
+    bench.wait_stats("work.dlq", depth=21, in_flight=0)
+    left = payloads(bench, "work")
+    expect_equal("lost", sorted({"m%d" % i for i in range(30)} - set(written) - set(left)), [])
 
 
 @test()

@@ -102,7 +102,9 @@ static void report_failure(
     const char *url,
     const fila_error *error)
 {
-    const char *text = error->code == FILA_DENIED
+    const char *text = error->code == FILA_UNAUTHENTICATED
+                           ? "answers, but refuses the API key (api_key, FILA_API_KEY)"
+                       : error->code == FILA_DENIED
                            ? "answers, but the API key may not list queues (admin on \"*\"), so "
                              "whether they exist is not known"
                        : error->code == FILA_BROKER_UNAVAILABLE || error->code == FILA_TIMEOUT

@@ -109,6 +109,28 @@ static void check_leases(
         enough_slots(findings, q, time, lease), duration(longest).text);
 }
 
+/* With a timeout over what a run takes, and the visibility timeout that this wants, if that is more
+ * than now. */
+static void report_cut(
+    struct fw_findings *findings,
+    const struct fw_queue_config *q,
+    const char *key,
+    int64_t time)
+{
+    int64_t enough = (time / FILA_S + 1) * FILA_S;
+    int64_t vt = vt_for(enough + 1);
+    const char *with = vt <= q->visibility_timeout
+                           ? ""
+                           : fw_arena_print(
+                                 &findings->arena,
+                                 " with visibility_timeout = \"%s\" (here and of the queue)",
+                                 duration(vt).text);
+    fw_findings_add(
+        findings, false, q->file, q->line, key,
+        "every run is cut: handlers of %s >= timeout %s. Passes: timeout = \"%s\"%s",
+        duration(time).text, duration(timeout_of(q)).text, duration(enough).text, with);
+}
+
 /* Tries and the backoffs between them in one lease: the engine's rule 6. */
 static void check_tries(
     struct fw_findings *findings,
@@ -233,10 +255,7 @@ void fw_check_sums(
         const struct fw_queue_config *q = &config->queues[i];
         const char *key = fw_arena_print(&findings->arena, "queue \"%s\"", q->queue);
         if (around->handler_time >= timeout_of(q)) {
-            fw_findings_add(
-                findings, false, q->file, q->line, key,
-                "every run is cut: handlers of %s >= timeout %s",
-                duration(around->handler_time).text, duration(timeout_of(q)).text);
+            report_cut(findings, q, key, around->handler_time);
             continue;
         }
         check_leases(findings, q, key, around->handler_time);
