@@ -75,14 +75,16 @@ class Host:
     def __init__(self, bench):
         self.bench, self.worker, self.broker, self.port = bench, None, None, None
         self.units = {}  # others: what a systemctl line does
+        self.environment = {}  # more of it, for commands
+        self.instead = {there: bench.path(here).rstrip("/") for there, here in FOLDERS.items()}
         for folder in ("bin", *filter(None, FOLDERS.values())):
             os.mkdir(bench.path(folder))
         os.symlink(bench.worker_path, bench.path("bin/fila-worker"))
 
     def here(self, text):
-        """A text of the guide with the folders of this test."""
-        for there, here in FOLDERS.items():
-            text = text.replace(there, self.bench.path(here).rstrip("/"))
+        """A text of the guide with the folders and addresses of this test."""
+        for there, here in self.instead.items():
+            text = text.replace(there, here)
         return text
 
     # ---- Units ----
@@ -130,16 +132,25 @@ class Host:
 
     # ---- Commands ----
 
+    def behind(self, words):
+        """A `fila-worker ... &`."""
+        child = self.bench.spawn(Child, words[1], words[1:], FILA_WORKER_BROKER=None, FILA_WORKER_LOG_LEVEL="info")
+        if words[1] == "broker":
+            child.wait_line(child.out, "listening on", 15)
+
     def type(self, step):
         """The commands of a block, one a line; what they print. The last one's exit status is the mark's argument, or 0."""
         said, status = "", 0
         environment = self.bench.environment(
             FILA_WORKER_HTTP_LISTEN="127.0.0.1:%d" % self.port.number if self.port else None,
-            PATH=self.bench.path("bin") + ":" + os.environ["PATH"])
+            PATH=self.bench.path("bin") + ":" + os.environ["PATH"], **self.environment)
         for line in self.here(step.block).splitlines():
             expect_equal("exit status before %r (%r):\n%s" % (line, step, said), status, 0)
             if line.startswith("systemctl "):
                 self.systemctl(*line.split()[1:])
+                continue
+            if line.endswith(" &"):
+                self.behind(line[:-2].split())
                 continue
             done = subprocess.run(["sh", "-c", line], cwd=self.bench.folder, env=environment, text=True,
                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 
 import guide
-from harness import Deadline, Failed, Skipped, Worker, expect, expect_equal, expect_match
+from harness import SLOW, Deadline, Failed, Skipped, Worker, expect, expect_equal, expect_match
 from registry import test
 from test_ops import PREFIX, Port
 
@@ -112,6 +112,24 @@ def guide_watch(bench):
         told |= {re.sub(r"\{.*", "", span) for span in guide.spans(row)}
     expect_equal("metrics that the guide does not tell of, or that are not there", told ^ names, set())
     it.stop_worker()
+
+
+@test(seconds=120)
+def guide_readme(bench):
+    """As a newcomer does: installed into a prefix, the first config, the first plugin."""
+    if SLOW > 1:
+        raise Skipped("what is installed is tried in the plain build")
+    it = Follower(bench)
+    subprocess.run(["cmake", "--install", bench.build, "--prefix", bench.path("prefix")], check=True, capture_output=True, timeout=120)
+    pkgconfig, = glob.glob(bench.path("prefix/lib*/**/pkgconfig"), recursive=True)
+    os.remove(bench.path("bin/fila-worker"))
+    os.symlink(bench.path("prefix/bin/fila-worker"), bench.path("bin/fila-worker"))
+    bench.worker_path = bench.path("prefix/bin/fila-worker")
+    bench.broker = "grpc://unix:" + bench.path("b.sock")
+    it.environment = {"PKG_CONFIG_PATH": pkgconfig}
+    it.instead = {"grpc://localhost:5555": bench.broker, "--listen 127.0.0.1:5555": "--listen unix:" + bench.path("b.sock")}
+    it.follow("README.md")
+    bench.wait_until("a thumbnail", 20, lambda: glob.glob(bench.path("thumbnail.*")), lambda found: found)
 
 
 # ---- What is named is there ----
