@@ -26,6 +26,90 @@ void fila_message_free(fila_message *message)
     }
 }
 
+/* ---- Copying it out of what it was received in ---- */
+
+enum {
+    DETACH_MOST = 32768 /* bytes: half of the largest read buffer of gRPC C core */
+};
+
+/* The bytes between the first and the last that any view shows. */
+struct extent {
+    const char *from;
+    const char *to;
+};
+
+static void cover(struct extent *extent, fila_view view)
+{
+    const char *to = view.data + view.len;
+    extent->from = !extent->from || view.data < extent->from ? view.data : extent->from;
+    extent->to = !extent->to || to > extent->to ? to : extent->to;
+}
+
+/* Without a copy, covers what it shows; else turns it to the same in the copy. */
+static void visit(fila_view *view, struct extent *extent, char *copy)
+{
+    if (!view->data) {
+        return;
+    }
+    if (copy) {
+        view->data = copy + (view->data - extent->from);
+    } else {
+        cover(extent, *view);
+    }
+}
+
+/* The arrays of a message that came in pieces are its own, and lie behind it. */
+static void visit_arrays(fila_message *message, struct extent *extent, char *copy)
+{
+    fila_header *headers = (fila_header *)(message + 1);
+    fila_view *throttles = (fila_view *)(headers + message->fields.header_count);
+    for (size_t i = 0; i < message->fields.header_count; i++) {
+        visit(&headers[i].key, extent, copy);
+        visit(&headers[i].value, extent, copy);
+    }
+    for (size_t i = 0; i < message->fields.throttle_key_count; i++) {
+        visit(&throttles[i], extent, copy);
+    }
+}
+
+static void visit_all(fila_message *message, struct extent *extent, char *copy)
+{
+    visit(&message->fields.id, extent, copy);
+    visit(&message->fields.queue, extent, copy);
+    visit(&message->fields.fairness_key, extent, copy);
+    visit(&message->fields.payload, extent, copy);
+    visit(&message->walk_headers, extent, copy);
+    visit(&message->walk_throttles, extent, copy);
+    if (message->fields.headers) {
+        visit_arrays(message, extent, copy);
+    }
+}
+
+bool fila_message_detach(fila_message *message)
+{
+    struct extent extent = {NULL, NULL};
+    if (!message->pins) {
+        return false;
+    }
+    visit_all(message, &extent, NULL);
+    size_t size = (size_t)(extent.to - extent.from);
+    char *copy = size <= DETACH_MOST ? malloc(size ? size : 1) : NULL;
+    if (!copy) {
+        return false;
+    }
+    if (size) {
+        memcpy(copy, extent.from, size);
+    }
+    visit_all(message, &extent, copy);
+    message->release(message->owner);
+    message->release = free;
+    message->owner = copy;
+    message->pins = false;
+    return true;
+}
+
+/* ---- What it says ---- */
+
 fila_view fila_message_id(const fila_message *message)
 {
     return message->fields.id;

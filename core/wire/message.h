@@ -8,6 +8,8 @@
 
 #include "fila/client.h"
 
+#include <stdbool.h>
+
 /* All that a delivered message says. Views; whoever makes it says what keeps them alive. */
 struct fila_message_fields {
     fila_view id;
@@ -28,5 +30,14 @@ fila_message *fila_message_make(
     const struct fila_message_fields *fields,
     void (*release)(void *owner),
     void *owner);
+
+/* A message that was read off the wire is a view into whatever the transport received it in, and
+ * keeps all of that alive: a gRPC read buffer of 8 to 64 KiB, with what else came in it. This
+ * copies the message's own bytes out and lets the rest go. For one that will be held for a while;
+ * nobody else may be reading it, and views taken from it before are void after. One that pins
+ * nothing, or is itself about as large as a read buffer, is left as it is. False: it was; or there
+ * is no memory.
+ */
+bool fila_message_detach(fila_message *message);
 
 #endif

@@ -13,6 +13,7 @@ struct fila_message {
     struct fila_message_fields fields;
     fila_view walk_headers;   /* data not NULL: a Message's bytes from its first header on */
     fila_view walk_throttles; /* data not NULL: a MessageMetadata's from its first throttle key */
+    bool pins; /* its views lie in one buffer, of which `owner` may be a small part */
     void (*release)(void *owner);
     void *owner;
 };

@@ -195,6 +195,7 @@ fila_status fila_message_read(
     }
     message->release = release;
     message->owner = owner;
+    message->pins = release != free; /* else the copy of exactly its bytes */
     *ret_message = message;
     return FILA_OK;
 }

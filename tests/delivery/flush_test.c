@@ -173,6 +173,24 @@ Test(flush, keeps_only_what_starts)
 }
 
 /* With `expire` nothing is nacked: all is left. */
+/* A stream that is to stop is read no further. */
+Test(flush, ends_with_a_drain)
+{
+    struct fw_delivery_config config = stand_config();
+    struct stand *s = full(&config);
+    stand_until(s, opened + 12500 * FILA_MS);
+    collect_credits(s);
+    cr_assert_eq(credits, 1);
+    cr_assert(fw_delivery_stats(s->engine).flushing);
+    fw_delivery_drain(s->engine, s->now, s->now + 20 * FILA_S);
+    stand_collect(s);
+    cr_assert(stand_take(s, FW_COMMAND_STOP_STREAM, NULL));
+    cr_assert_not(fw_delivery_stats(s->engine).flushing);
+    read_one(s, 100, 0); /* was on its way */
+    cr_assert_eq(credits, 0);
+    stand_free(s);
+}
+
 Test(flush, leaves_with_expire)
 {
     struct fw_delivery_config config = stand_config();

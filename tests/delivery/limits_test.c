@@ -61,6 +61,43 @@ Test(limits, rate)
     stand_free(s);
 }
 
+/* The lowest rates are no rate at all, and no overflow. */
+Test(limits, rate_of_nearly_nothing)
+{
+    struct fw_delivery_config config = stand_config();
+    config.concurrency = 8;
+    config.rate = 1e-300;
+    struct stand *s = stand_new(&config);
+    read_sized(s, 0, 0, 10);
+    read_sized(s, 1, 0, 10);
+    stand_pass(s, 20 * FILA_S);
+    cr_assert_eq(stand_count(s, FW_COMMAND_RUN), 1);
+    stand_free(s);
+}
+
+/* Told once: it will be held without running, so what pins more memory than it needs can go. */
+Test(limits, what_waits_is_told_once)
+{
+    struct fw_delivery_config config = stand_config();
+    struct stand *s = stand_new(&config);
+    read_sized(s, 0, 0, 10);
+    cr_assert_eq(stand_count(s, FW_COMMAND_HOLD), 0); /* it runs */
+    for (int i = 0; i < 2; i++) {
+        stand_verdict(s, &m[0], FW_RETRY, FILA_MS);
+        cr_assert_eq(stand_count(s, FW_COMMAND_HOLD), 1);
+        stand_pass(s, 3 * FILA_S); /* the backoff */
+    }
+    stand_free(s);
+    config.lanes = true;
+    s = stand_new(&config);
+    read_sized(s, 0, 0, 10);
+    cr_assert_eq(stand_count(s, FW_COMMAND_HOLD), 0);
+    read_sized(s, 1, 0, 10); /* the same lane: behind it */
+    cr_assert_not(stand_take_of(s, FW_COMMAND_HOLD, &m[0], NULL));
+    cr_assert(stand_take_of(s, FW_COMMAND_HOLD, &m[1], NULL));
+    stand_free(s);
+}
+
 /* A timer that comes late is made up for, but only by 100 ms: no burst after a pause. */
 Test(limits, rate_does_not_burst)
 {
@@ -486,6 +523,40 @@ Test(config, ranges)
     config = stand_config();
     config.visibility_timeout = FILA_MS;
     problem(&config, "visibility_timeout (1ms) must be from 100ms to 315360000s");
+}
+
+/* Whatever passes as a config must not run over what a time can be. */
+Test(config, sums_of_the_largest_numbers)
+{
+    struct fw_delivery_config config = stand_config();
+    int64_t vt;
+    config.visibility_timeout = INT64_C(24) * 3600 * FILA_S;
+    config.timeout = config.visibility_timeout / 2;
+    config.retry_attempts = 1000000;
+    config.retry_max = config.retry_first;
+    struct stand *s = stand_new(&config);
+    cr_assert(stand_notice(s, FW_NOTICE_RETRY_SPLIT, &vt));
+    cr_assert_gt(vt, INT64_C(1000000) * FILA_S * 2000);
+    stand_free(s);
+    config.retry_first = config.retry_max = INT64_C(3650) * 24 * 3600 * FILA_S;
+    s = stand_new(&config);
+    cr_assert(stand_notice(s, FW_NOTICE_RETRY_SPLIT, &vt));
+    cr_assert_gt(vt, config.retry_max);
+    stand_free(s);
+}
+
+Test(config, tries_at_the_same_pace_are_all_counted)
+{
+    struct fw_delivery_config config = stand_config();
+    int64_t vt;
+    config.timeout = FILA_S;
+    config.retry_attempts = 100;
+    config.retry_first = config.retry_max = FILA_S;
+    struct stand *s = stand_new(&config); /* 99 s of backoffs, 100 s of runs */
+    cr_assert(stand_notice(s, FW_NOTICE_RETRY_SPLIT, &vt));
+    cr_assert_geq(vt - vt / 20, 199 * FILA_S);
+    cr_assert_leq(vt - vt / 20, 206 * FILA_S);
+    stand_free(s);
 }
 
 /* Rule 6: the VT that keeps all tries under one lease: 1 + 2 + 4 + 8 s of backoff, 5 x 10 s. */

@@ -17,8 +17,8 @@ static void journal(const uint8_t *data, size_t size)
     struct fw_boot boot = {.id = {0}};
     struct fw_journal_report first;
     struct fw_journal_report second;
-    struct fw_journal_table *table = fw_journal_table_new(64);
-    struct fw_journal_table *again = fw_journal_table_new(64);
+    struct fw_journal_table *table = fw_journal_table_new(64, SIZE_MAX);
+    struct fw_journal_table *again = fw_journal_table_new(64, SIZE_MAX);
     fw_journal_file_parse(data, size, &boot, 0, table, &first);
     size_t bytes = fw_journal_table_bytes(table);
     uint8_t *copy = malloc(FW_JOURNAL_HEAD + bytes);

@@ -279,7 +279,7 @@ Test(journal, a_flipped_bit_ends_it_and_never_lies)
     for (size_t bit = 0; bit < size * 8; bit++) {
         uint8_t copy[1024];
         struct fw_journal_report report;
-        struct fw_journal_table *table = fw_journal_table_new(100);
+        struct fw_journal_table *table = fw_journal_table_new(100, SIZE_MAX);
         memcpy(copy, data, size);
         copy[bit / 8] ^= (uint8_t)(1 << bit % 8);
         fw_journal_file_parse(copy, size, &boot, 0, table, &report);
@@ -336,6 +336,28 @@ Test(journal, keeps_the_newest_messages_and_a_file_of_twice_their_size)
     cr_assert(is_text(all[0].id, "m2950") && is_text(all[49].id, "m2999"));
     free(all);
     fw_journal_close(journal);
+}
+
+/* Names may be long: the bytes are bounded too. */
+Test(journal, keeps_no_more_bytes_than_it_may)
+{
+    static char name[1001];
+    struct fw_journal_report report;
+    struct fw_journal *journal = open_with(
+        (struct fw_journal_options){.most_bytes = 20000, .least_file = 1, .gather = 1}, &report);
+    memset(name, 'n', 1000);
+    for (int i = 0; i < 200; i++) {
+        (void)snprintf(name, sizeof(name), "%03d", i);
+        name[3] = 'n';
+        put(journal, name, 1);
+        fw_journal_commit(journal);
+        fw_journal_sync(journal);
+        cr_assert_leq(fw_journal_stats(journal).file_bytes, FW_JOURNAL_HEAD + 2 * 20000 + 1100);
+    }
+    fw_journal_close(journal);
+    fw_journal_close(open_with((struct fw_journal_options){.most_bytes = 20000}, &report));
+    cr_assert_gt(report.messages, 15);
+    cr_assert_lt(report.messages, 20);
 }
 
 Test(journal, a_message_with_too_long_a_name_is_left_out_and_counted)
@@ -448,7 +470,7 @@ Test(journal, times_are_carried_over_a_reboot_by_wall_clock)
         uint8_t data[1024];
         struct fw_journal_report report;
         struct fw_journal_file file;
-        struct fw_journal_table *table = fw_journal_table_new(10);
+        struct fw_journal_table *table = fw_journal_table_new(10, SIZE_MAX);
         struct fw_journal_entry e = entry("a", 1);
         e.not_before = rows[i].not_before;
         cr_assert(fw_journal_file_init(&file, dir));
@@ -460,7 +482,7 @@ Test(journal, times_are_carried_over_a_reboot_by_wall_clock)
         fw_journal_table_free(table);
 
         struct fw_boot boot = {.id = {2}, .wall_offset = 5990 * FILA_S};
-        table = fw_journal_table_new(10);
+        table = fw_journal_table_new(10, SIZE_MAX);
         size_t size = read_file(data, sizeof(data));
         fw_journal_file_parse(data, size, &boot, 5 * FILA_S, table, &report);
         cr_assert(report.rebooted);
@@ -471,6 +493,104 @@ Test(journal, times_are_carried_over_a_reboot_by_wall_clock)
         free(all);
         fw_journal_table_free(table);
     }
+}
+
+/* Without /proc no boot is known: then times go by the wall clock, the same boot or not. */
+Test(journal, times_of_an_unknown_boot_go_by_the_wall_clock)
+{
+    uint8_t data[1024];
+    struct fw_journal_report report;
+    struct fw_journal_file file;
+    struct fw_journal_table *table = fw_journal_table_new(10, SIZE_MAX);
+    struct fw_journal_entry e = entry("a", 1);
+    e.not_before = 100 * 24 * 3600 * FILA_S; /* it had been up for 100 days */
+    cr_assert(fw_journal_file_init(&file, dir));
+    memset(file.boot.id, 0, FW_BOOT_SIZE);
+    file.boot.wall_offset = 5000 * FILA_S;
+    cr_assert(fw_journal_table_put(table, &e));
+    cr_assert_eq(fw_journal_file_rewrite(&file, table), 0);
+    fw_journal_file_fini(&file);
+    fw_journal_table_free(table);
+    struct fw_boot boot = {.id = {0}, .wall_offset = 5000 * FILA_S + e.not_before};
+    table = fw_journal_table_new(10, SIZE_MAX);
+    size_t size = read_file(data, sizeof(data));
+    fw_journal_file_parse(data, size, &boot, FILA_S, table, &report);
+    cr_assert(report.rebooted);
+    size_t count;
+    struct fw_journal_entry *all = fw_journal_table_copy(table, fila_view_of("orders"), &count);
+    cr_assert_eq(count, 1);
+    cr_assert_eq(all[0].not_before, 0);
+    free(all);
+    fw_journal_table_free(table);
+}
+
+/* ---- Names ---- */
+
+static void put_named(struct fw_journal *journal, const char *served, const char *queue, uint32_t n)
+{
+    struct fw_journal_entry e = entry("id", n);
+    e.served = fila_view_of(served);
+    e.queue = fila_view_of(queue);
+    fw_journal_put(journal, &e);
+}
+
+/* No name is a file's, so none can meet another's: slashes, dots, any bytes, 255 of them. */
+Test(journal, queues_of_any_name_are_apart)
+{
+    static char longest[256];
+    static char nearly[256];
+    static const char *const names[][2] = {
+        {"a/b", "a/b"},    {"a", "b"},         {"ab", "c"},  {"a", "bc"},
+        {"a/b", "a_b"},    {"a_b", "a_b"},     {"..", ".."}, {"journal", "lock"},
+        {"\xc3\xa4", "x"}, {"a\xcc\x88", "x"}, {"A", "b"},   {longest, longest},
+        {nearly, nearly},  {longest, nearly},
+    };
+    struct fw_journal_report report;
+    struct fw_journal *journal = open_it(&report);
+    memset(longest, 'q', 255);
+    memset(nearly, 'q', 254);
+    for (uint32_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        put_named(journal, names[i][0], names[i][1], i + 1);
+    }
+    fw_journal_commit(journal);
+    fw_journal_close(journal);
+    journal = open_it(&report);
+    cr_assert_eq(report.messages, sizeof(names) / sizeof(names[0]));
+    for (uint32_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        size_t count;
+        unsigned found = 0;
+        struct fw_journal_entry *all = fw_journal_load(journal, fila_view_of(names[i][0]), &count);
+        for (size_t j = 0; j < count; j++) {
+            cr_assert(is_text(all[j].served, names[i][0]));
+            found += is_text(all[j].queue, names[i][1]) && all[j].tries == i + 1;
+        }
+        cr_assert_eq(found, 1, "row %u", i);
+        free(all);
+    }
+    fw_journal_close(journal);
+}
+
+/* A journal of other queues, or of a config of yesterday, is no obstacle, and is kept: they may be
+ * served again. */
+Test(journal, of_another_config_keeps_its_messages)
+{
+    struct fw_journal_report report;
+    struct fw_journal *journal = open_it(&report);
+    size_t count;
+    put(journal, "a", 3);
+    fw_journal_commit(journal);
+    fw_journal_close(journal);
+    journal = open_it(&report);
+    cr_assert_null(fw_journal_load(journal, fila_view_of("invoices"), &count));
+    put_named(journal, "invoices", "invoices", 1);
+    fw_journal_commit(journal);
+    fw_journal_close(journal);
+    journal = open_it(&report);
+    struct fw_journal_entry *all = fw_journal_load(journal, fila_view_of("orders"), &count);
+    cr_assert_eq(count, 1);
+    cr_assert_eq(all[0].tries, 3);
+    free(all);
+    fw_journal_close(journal);
 }
 
 /* ---- The lock ---- */

@@ -195,6 +195,8 @@ static void obey(struct sim_worker *worker, const struct fw_command *command)
     case FW_COMMAND_PROBE:
         sim_probe(worker);
         break;
+    case FW_COMMAND_HOLD:
+        break;
     case FW_COMMAND_COMPANY:
         d->alone = false;
         worker->alone--;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: AGPL-3.0-or-later */
 #include "fila/v1/service.pb-c.h"
 #include "wire/codec.h"
+#include "wire/message.h"
 
 #include <criterion/criterion.h>
 
@@ -38,6 +39,36 @@ static fila_message *read_owned(uint8_t *bytes, size_t len)
 static fila_message *read_literal(const char *bytes, size_t len)
 {
     return read_owned(memcpy(malloc(len), bytes, len), len);
+}
+
+static bool same_view(fila_view a, fila_view b)
+{
+    return a.len == b.len && (!a.len || !memcmp(a.data, b.data, a.len));
+}
+
+static void expect_same(const fila_message *a, const fila_message *b)
+{
+    fila_header ah = {{0}, {0}}, bh = {{0}, {0}};
+    fila_view ak = {0}, bk = {0};
+    size_t at = 0, bt = 0;
+    bool more;
+    cr_expect(same_view(fila_message_id(a), fila_message_id(b)));
+    cr_expect(same_view(fila_message_queue(a), fila_message_queue(b)));
+    cr_expect(same_view(fila_message_payload(a), fila_message_payload(b)));
+    cr_expect(same_view(fila_message_fairness_key(a), fila_message_fairness_key(b)));
+    cr_expect_eq(fila_message_weight(a), fila_message_weight(b));
+    cr_expect_eq(fila_message_attempt_count(a), fila_message_attempt_count(b));
+    do {
+        more = fila_message_next_header(a, &at, &ah);
+        cr_assert_eq(more, fila_message_next_header(b, &bt, &bh));
+        cr_expect(!more || (same_view(ah.key, bh.key) && same_view(ah.value, bh.value)));
+    } while (more);
+    at = bt = 0;
+    do {
+        more = fila_message_next_throttle_key(a, &at, &ak);
+        cr_assert_eq(more, fila_message_next_throttle_key(b, &bt, &bk));
+        cr_expect(!more || same_view(ak, bk));
+    } while (more);
 }
 
 static uint8_t *pack_full(size_t *ret_len)
@@ -221,6 +252,80 @@ Test(message, empty_frames_are_no_messages)
         cr_expect(message == NULL, "row %zu", i);
     }
     cr_expect_eq(released, 0);
+}
+
+/* Two messages in one buffer, as gRPC reads them: what one says after the other's bytes are gone.
+ */
+static void check_detached(uint8_t *bytes, size_t len)
+{
+    size_t room = 4096;
+    uint8_t *buffer = calloc(1, room);
+    memcpy(buffer + 1000, bytes, len);
+    fila_message *as_it_was = read_owned(bytes, len);
+    fila_message *message = NULL;
+    fila_error error = FILA_ERROR_INIT;
+    cr_assert_eq(fila_message_read(buffer + 1000, len, release, buffer, &message, &error), FILA_OK);
+    released = 0;
+    cr_assert(fila_message_detach(message));
+    cr_assert_eq(released, 1, "the buffer is let go");
+    cr_assert_not(fila_message_detach(message), "it pins nothing any more");
+    expect_same(message, as_it_was);
+    fila_message_free(message);
+    cr_assert_eq(released, 1);
+    fila_message_free(as_it_was);
+}
+
+Test(message, detached_says_the_same_and_lets_the_buffer_go)
+{
+    size_t len = 0;
+    uint8_t *bytes = pack_full(&len);
+    check_detached(bytes, len);
+}
+
+Test(message, detached_that_came_in_pieces)
+{
+    size_t len = 0;
+    uint8_t *once = pack_full(&len);
+    uint8_t *twice = malloc(2 * len);
+    memcpy(twice, once, len);
+    memcpy(twice + len, once, len);
+    free(once);
+    check_detached(twice, 2 * len);
+}
+
+Test(message, detached_with_an_id_alone)
+{
+    static const char ALONE[] = "\x0a\x04\x0a\x02id";
+    check_detached(memcpy(malloc(sizeof ALONE - 1), ALONE, sizeof ALONE - 1), sizeof ALONE - 1);
+}
+
+/* About as large as what it was received in: copying it gains nothing. */
+Test(message, a_large_one_is_not_detached)
+{
+    Fila__V1__ConsumeResponse response = FILA__V1__CONSUME_RESPONSE__INIT;
+    Fila__V1__Message inner = FILA__V1__MESSAGE__INIT;
+    inner.id = ID;
+    inner.payload = (ProtobufCBinaryData){40000, calloc(1, 40000)};
+    response.message = &inner;
+    uint8_t *bytes = malloc(fila__v1__consume_response__get_packed_size(&response));
+    size_t len = fila__v1__consume_response__pack(&response, bytes);
+    free(inner.payload.data);
+    fila_message *message = read_owned(bytes, len);
+    released = 0;
+    cr_assert_not(fila_message_detach(message));
+    cr_assert_eq(released, 0);
+    cr_assert_eq(fila_message_payload(message).len, 40000);
+    fila_message_free(message);
+}
+
+/* Made without a wire, it pins nothing. */
+Test(message, made_ones_are_not_detached)
+{
+    struct fila_message_fields fields = {.id = V(ID), .payload = V("hello")};
+    fila_message *message = fila_message_make(&fields, NULL, NULL);
+    cr_assert_not(fila_message_detach(message));
+    cr_assert(is(fila_message_payload(message), "hello"));
+    fila_message_free(message);
 }
 
 /* A protobuf reader merges a submessage that comes twice: later scalars win, lists grow. */

@@ -5,7 +5,7 @@
 
 enum {
     SPARE = 64,  /* for streams, notices and the like */
-    PER_HELD = 4 /* commands that one event can cause for one delivery, and then some */
+    PER_HELD = 5 /* commands that one event can cause for one delivery, and then some */
 };
 
 static bool grow(struct fw_commands *commands, uint32_t wanted)

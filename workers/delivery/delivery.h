@@ -176,6 +176,8 @@ enum fw_command_kind {
     FW_COMMAND_OPEN_STREAM, /* stream, window */
     FW_COMMAND_STOP_STREAM, /* stream */
     FW_COMMAND_PROBE,       /* ask the handler whether its dependency is back */
+    FW_COMMAND_HOLD,        /* user: it will be held without running, for a backoff or a lane: what
+                               pins more memory than its own size may be copied. Once a delivery */
     FW_COMMAND_COMPANY,     /* user: its run is not alone any more (it is over its deadline) */
     FW_COMMAND_RECORD, /* user, and what is known of its id from now on, for the journal: attempt
                           (tries), deadline (not before), seen, cause (doomed), done, outcome (done
@@ -269,11 +271,11 @@ bool fw_delivery_config_problem(
     char *ret_text,
     size_t size);
 
-/* NULL without memory. `config` is copied. The first commands open the streams. */
 /* What of a visibility timeout a message may wait and run: without margin and slack, on a path
  * whose times are not known yet. */
 int64_t fw_delivery_usable(int64_t vt);
 
+/* NULL without memory. `config` is copied. The first commands open the streams. */
 struct fw_delivery *fw_delivery_new(const struct fw_delivery_config *config, int64_t now);
 void fw_delivery_free(struct fw_delivery *engine); /* takes NULL; what is held is forgotten */
 

@@ -6,11 +6,9 @@
 
 void fw_withdraw(struct fw_delivery *e)
 {
-    if (!e->withdrawn) {
-        e->withdrawn = true;
-        e->streams_at = 0;
-        e->withdrawn_at = e->now;
-    }
+    e->withdrawn = true;
+    e->streams_at = 0;
+    e->withdrawn_at = e->now;
 }
 
 static int64_t cancel_at(const struct fw_delivery *e)
@@ -107,9 +105,6 @@ static void drained(struct fw_delivery *e)
 void fw_drain_step(struct fw_delivery *e)
 {
     int64_t since;
-    if (!e->withdrawn && !e->draining) {
-        return;
-    }
     if (e->draining && !e->drained && e->now >= cancel_at(e) && !e->drain_cancelled) {
         cancel_runs(e);
     }

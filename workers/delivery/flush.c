@@ -16,8 +16,7 @@ static int64_t flush_due(const struct fw_delivery *e, const struct fw_stream *s)
  */
 static bool stands_still(const struct fw_delivery *e, const struct fw_stream *s)
 {
-    return s->state == FW_STREAM_UP && s->credits == 0 && !e->pressure && !e->paused &&
-           !e->draining && !e->withdrawn;
+    return s->state == FW_STREAM_UP && s->credits == 0 && !e->pressure && !e->paused;
 }
 
 static void begin(struct fw_delivery *e, struct fw_stream *s)
@@ -70,11 +69,11 @@ static int64_t enough(const struct fw_delivery *e, const struct fw_stream *s)
     int64_t each = e->mean_run > 0 ? e->mean_run : e->need;
     each /= e->config.concurrency;
     if (e->config.rate > 0) {
-        each = fw_max(each, (int64_t)((double)FILA_S / e->config.rate));
+        each = fw_max(each, fw_rate_interval(e));
     }
     each = fw_max(each, pace(e, s));
     int64_t leased = pipes(e) + e->config.prefetch + e->behind + e->aside;
-    int64_t work = leased * each / 10 * 11 + e->need; /* handlers do not all take the same */
+    int64_t work = fw_times(fw_times(leased, each) / 10, 11) + e->need; /* they vary by some 10 % */
     int64_t vt = fw_max(work, e->vt + e->vt / 4);
     while (vt - fw_margin_for(vt, 0) - fw_slack_for(vt, 0) < work) {
         vt += fw_max(work / 64, FILA_MS);

@@ -182,6 +182,14 @@ void fw_free_bytes(struct fw_delivery *e, struct fw_held *h)
     }
 }
 
+void fw_hold(struct fw_delivery *e, struct fw_held *h)
+{
+    if (!h->hold_told) {
+        h->hold_told = true;
+        fw_emit(e, &(struct fw_command){.kind = FW_COMMAND_HOLD, .user = h->user});
+    }
+}
+
 void fw_refuse(struct fw_delivery *e, void *user)
 {
     fw_emit(e, &(struct fw_command){.kind = FW_COMMAND_FINISH, .user = user, .outcome = FW_LEFT});

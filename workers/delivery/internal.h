@@ -207,6 +207,7 @@ struct fw_held {
     bool nack_proven; /* the id was read again */
     bool unknown;     /* an earlier answer was UNKNOWN */
     bool bytes_held;  /* its size counts in held_bytes */
+    bool hold_told;   /* HOLD was */
 };
 
 /* ---- Streams ---- */
@@ -390,12 +391,16 @@ void fw_held_fini(struct fw_delivery *e);
 void fw_move(struct fw_delivery *e, struct fw_held *h, enum fw_state state);
 void fw_account(struct fw_delivery *e, struct fw_held *h, enum fw_account account);
 void fw_free_bytes(struct fw_delivery *e, struct fw_held *h);
+/* It will be held for a while: the owner may make it small. */
+void fw_hold(struct fw_delivery *e, struct fw_held *h);
 /* An arrival that there is no memory for, or that came after the end: `left` at once. */
 void fw_refuse(struct fw_delivery *e, void *user);
 /* The one exit: FINISH, and gone. */
 void fw_finish(struct fw_delivery *e, struct fw_held *h, enum fw_outcome outcome);
 
 /* ---- timing.c ---- */
+/* a x b, neither negative, but no more than a quarter of all time: sums of a few stay in range. */
+int64_t fw_times(int64_t a, int64_t b);
 int64_t fw_margin_for(int64_t vt, int64_t settle_p99);
 int64_t fw_slack_for(int64_t vt, int64_t round_trip);
 /* Recomputes margin, slack and need after what they depend on has changed. */
@@ -475,6 +480,7 @@ int64_t fw_start_wake(const struct fw_delivery *e);
 /* Runs it now. */
 void fw_run(struct fw_delivery *e, struct fw_held *h, bool alone);
 bool fw_rate_allows(const struct fw_delivery *e);
+int64_t fw_rate_interval(const struct fw_delivery *e); /* between two starts, with a rate */
 
 /* ---- shared.c ---- */
 bool fw_shared_allows(const struct fw_delivery *e); /* one more run, of no suspect */

@@ -116,6 +116,7 @@ bool fw_lane_enter(struct fw_delivery *e, struct fw_held *h)
     e->behind++;
     stand_behind(lane, h);
     fw_heap_set(&e->timers, &h->timer, fw_last_call(e, h));
+    fw_hold(e, h);
     return false;
 }
 

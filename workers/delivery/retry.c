@@ -12,6 +12,7 @@ void fw_wait(struct fw_delivery *e, struct fw_held *h, int64_t not_before, enum 
     h->waited = true;
     h->then = then;
     fw_heap_set(&e->timers, &h->timer, due);
+    fw_hold(e, h);
 }
 
 void fw_wait_over(struct fw_delivery *e, struct fw_held *h)
@@ -19,7 +20,7 @@ void fw_wait_over(struct fw_delivery *e, struct fw_held *h)
     bool due = e->now >= h->id->not_before;
     if (h->then == FW_THEN_RUN && due && !e->draining && fw_fits(e, h)) {
         fw_make_ready(e, h);
-    } else if (h->then == FW_THEN_PUBLISH && due && fw_certain(e, h)) {
+    } else if (h->then == FW_THEN_PUBLISH && due) {
         fw_dead_letter(e, h, h->id->doomed);
     } else {
         fw_give_back(e, h);
@@ -114,9 +115,7 @@ void fw_verdict(struct fw_delivery *e, struct fw_held *h, const struct fw_verdic
     h->cause = cause_of(verdict);
     e->failures[h->cause]++;
     if (verdict->kind != FW_REJECT && was_cut(h, verdict)) {
-        if (!h->cancelled) {
-            fw_needs_more(e);
-        }
+        fw_needs_more(e);
         fw_give_back(e, h);
     } else if (verdict->kind == FW_UNAVAILABLE) {
         unavailable(e, h);

@@ -35,9 +35,7 @@ void fw_settle_again(struct fw_delivery *e, struct fw_held *h)
 /* From here on the message may be anyone's. */
 static void let_go(struct fw_delivery *e, struct fw_held *h)
 {
-    if (h->id->held == h) {
-        h->id->held = NULL;
-    }
+    h->id->held = NULL; /* it was h: what is read of a held id is finished at once */
     h->id->nacking = h;
     h->nack_sent = true;
     fw_free_bytes(e, h);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: AGPL-3.0-or-later */
 #include "delivery/internal.h"
 
+#define LONGEST_INTERVAL (INT64_C(365) * 24 * 3600 * FILA_S) /* between starts */
+
 enum {
     RATE_CATCH_UP_MS = 100 /* how much lateness of a timer the rate makes up for */
 };
@@ -112,6 +114,7 @@ static void step_aside(struct fw_delivery *e, struct fw_held *h)
     fw_account(e, h, FW_ACCOUNT_WAITING);
     e->aside++;
     fw_heap_set(&e->timers, &h->timer, fw_last_call(e, h));
+    fw_hold(e, h);
 }
 
 /* Those past their earliest end, those that are given back now, and those that hold up a lane. */
@@ -155,11 +158,17 @@ bool fw_rate_allows(const struct fw_delivery *e)
     return !(e->config.rate > 0) || e->now >= e->next_start;
 }
 
+int64_t fw_rate_interval(const struct fw_delivery *e)
+{
+    double interval = (double)FILA_S / e->config.rate;
+    return interval < (double)LONGEST_INTERVAL ? (int64_t)interval : LONGEST_INTERVAL;
+}
+
 static void count_start(struct fw_delivery *e)
 {
     if (e->config.rate > 0) {
-        int64_t interval = (int64_t)((double)FILA_S / e->config.rate);
-        e->next_start = fw_max(e->next_start, e->now - RATE_CATCH_UP_MS * FILA_MS) + interval;
+        int64_t late = e->now - RATE_CATCH_UP_MS * FILA_MS;
+        e->next_start = fw_max(e->next_start, late) + fw_rate_interval(e);
     }
 }
 

@@ -125,6 +125,7 @@ void fw_stream_stop(struct fw_delivery *e, struct fw_stream *s)
 {
     if (s->state == FW_STREAM_OPENING || s->state == FW_STREAM_UP) {
         s->state = FW_STREAM_STOPPING;
+        fw_flush_end(e, s);
         fw_emit(e, &(struct fw_command){.kind = FW_COMMAND_STOP_STREAM, .stream = index_of(e, s)});
     }
 }
@@ -271,7 +272,7 @@ static uint32_t fit_bytes(const struct fw_delivery *e, uint32_t room)
 
 uint32_t fw_room(const struct fw_delivery *e)
 {
-    if (e->pressure || e->paused || e->draining || e->withdrawn) {
+    if (e->pressure || e->paused) {
         return 0;
     }
     uint32_t room = left_of(e->config.prefetch, e->accounts[FW_ACCOUNT_PREFETCH] + e->credits);

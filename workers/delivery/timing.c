@@ -6,6 +6,13 @@ enum {
     RUNS_TO_KNOW = 20 /* before the handler's own times count (rule 1) */
 };
 
+int64_t fw_times(int64_t a, int64_t b)
+{
+    int64_t product;
+    bool over = __builtin_mul_overflow(a, b, &product);
+    return over ? FILA_NEVER / 4 : fw_min(product, FILA_NEVER / 4);
+}
+
 int64_t fw_margin_for(int64_t vt, int64_t settle_p99)
 {
     int64_t least = fw_max(fw_min(FILA_S, vt / 10), vt / 20);
@@ -144,11 +151,12 @@ static int64_t all_tries(const struct fw_delivery *e)
     int64_t sum = 0;
     for (uint32_t i = 1; i < e->config.retry_attempts; i++) {
         sum += ceiling(&e->config, i);
-        if (sum > FILA_NEVER / 4) {
-            return sum;
+        if (ceiling(&e->config, i) == e->config.retry_max) { /* all others wait as long */
+            sum += fw_times(e->config.retry_attempts - 1 - i, e->config.retry_max);
+            break;
         }
     }
-    return sum + (int64_t)e->config.retry_attempts * e->need;
+    return sum + fw_times(e->config.retry_attempts, e->need);
 }
 
 void fw_check_split(struct fw_delivery *e)

@@ -96,7 +96,7 @@ void fw_lease_was_short(struct fw_delivery *e, const struct fw_held *h)
     int64_t since = e->now - 2 * e->config.visibility_timeout;
     uint64_t id = h->id->hh.hashv;
     struct fw_evidence *oldest = &e->evidence[0];
-    uint32_t fresh = 1;
+    uint32_t fresh = 0;
     int64_t longest = e->now - h->window.early;
     if (h->window.late < e->anew_at) {
         return;
@@ -109,7 +109,6 @@ void fw_lease_was_short(struct fw_delivery *e, const struct fw_held *h)
         oldest = evidence->at < oldest->at ? evidence : oldest;
     }
     *oldest = (struct fw_evidence){.id = id, .at = e->now, .observed = longest};
-    fresh = 0;
     for (int i = 0; i < FW_EVIDENCE; i++) {
         if (e->evidence[i].at >= since && e->evidence[i].at != 0) {
             fresh++;

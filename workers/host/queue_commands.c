@@ -8,6 +8,7 @@
 #include "publish.h"
 #include "queue_internal.h"
 #include "trace.h"
+#include "wire/message.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -384,6 +385,15 @@ static void submit(struct fw_queue *q)
     q->runs_end = &q->runs;
 }
 
+/* A handler that was given up may still read it. */
+static void hold(const struct fw_command *c)
+{
+    struct fw_item *item = c->user;
+    if (!item->job.hold) {
+        (void)fila_message_detach(item->message);
+    }
+}
+
 static void carry_out(struct fw_queue *q, const struct fw_command *c)
 {
     switch (c->kind) {
@@ -422,6 +432,9 @@ static void carry_out(struct fw_queue *q, const struct fw_command *c)
         if (!fw_executor_probe(q->executor, on_probed, q)) {
             fw_delivery_probed(q->engine, q->clock, false);
         }
+        break;
+    case FW_COMMAND_HOLD:
+        hold(c);
         break;
     case FW_COMMAND_COMPANY:
         if (q->turn->crash) {

@@ -72,6 +72,13 @@ static bool get_head(const uint8_t *data, size_t size, struct fw_boot *ret_boot)
     return true;
 }
 
+/* One that is not known may be any. */
+static bool same_boot(const struct fw_boot *a, const struct fw_boot *b)
+{
+    static const uint8_t UNKNOWN[FW_BOOT_SIZE];
+    return memcmp(a->id, b->id, FW_BOOT_SIZE) == 0 && memcmp(a->id, UNKNOWN, FW_BOOT_SIZE) != 0;
+}
+
 /* A time of an earlier boot in this one's clock; 0 when it has passed. */
 static int64_t carry_over(
     int64_t at,
@@ -106,7 +113,7 @@ void fw_journal_file_parse(
         ret_report->cut_bytes = size;
         return;
     }
-    ret_report->rebooted = memcmp(from.id, boot->id, FW_BOOT_SIZE) != 0;
+    ret_report->rebooted = !same_boot(&from, boot);
     size_t at = FW_JOURNAL_HEAD;
     while (fw_record_get(data + at, size - at, &entry, &used) == FW_RECORD_GOOD) {
         if (ret_report->rebooted && entry.not_before != 0) {

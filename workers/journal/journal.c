@@ -12,6 +12,7 @@
 
 enum {
     DEFAULT_LIMIT = 65536,
+    MOST_BYTES = 64 << 20,
     LEAST_FILE = 1 << 20,
     HANDED_LIMIT = 16 << 20, /* bytes that may wait for a disk that hangs */
     BUFFER = 65536
@@ -318,6 +319,7 @@ static void fill_options(struct fw_journal *journal, const struct fw_journal_opt
     struct fw_journal_options *o = &journal->options;
     *o = *options;
     o->limit = o->limit > 0 ? o->limit : DEFAULT_LIMIT;
+    o->most_bytes = o->most_bytes > 0 ? o->most_bytes : MOST_BYTES;
     o->gather = o->gather > 0 ? o->gather : GATHER;
     o->retry = o->retry > 0 ? o->retry : RETRY;
     o->least_file = o->least_file > 0 ? o->least_file : LEAST_FILE;
@@ -350,7 +352,7 @@ fila_status fw_journal_open(
     journal->retry_at = FILA_NEVER;
     journal->file.fd = -1;
     fila_status status = FILA_OK;
-    journal->table.rows = fw_journal_table_new(journal->options.limit);
+    journal->table.rows = fw_journal_table_new(journal->options.limit, journal->options.most_bytes);
     if (journal->table.rows == NULL) {
         status = fila_fail(reterr, FILA_NO_MEMORY, "no memory for the journal");
     } else if (!fw_journal_file_init(&journal->file, options->dir)) {

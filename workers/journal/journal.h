@@ -4,9 +4,9 @@
  * although the broker may not know it yet; how often one has failed, and when it may run again.
  *
  * Properties. Append-only, each record with a checksum, written in groups with one fdatasync each.
- * Bounded: `limit` messages, the file some twice what they take. Who puts never waits for the
- * disk: a thread of the journal's own writes. What is put and taken back within one group (a
- * message that is done and acked at once) never reaches the disk.
+ * Bounded: `limit` messages and `most_bytes`, the file some twice what they take. Who puts never
+ * waits for the disk: a thread of the journal's own writes. What is put and taken back within one
+ * group (a message that is done and acked at once) never reaches the disk.
  *
  * Operation. fw_journal_open reads what is there, cuts a torn tail, and writes a new file of what
  * still counts (to a new name, then renamed, the folder synced). Then the owner puts entries and
@@ -59,6 +59,7 @@ typedef void fw_journal_event_fn(void *user, enum fw_journal_event event, int64_
 struct fw_journal_options {
     const char *dir;     /* ours alone: see lock.h */
     uint32_t limit;      /* messages; 0 = 65,536 */
+    size_t most_bytes;   /* of their records; 0 = 64 MiB */
     int64_t gather;      /* ns that a group is collected; 0 = 5 ms */
     int64_t retry;       /* ns between tries while it is down; 0 = 5 s */
     uint32_t least_file; /* bytes below which the file is not rewritten; 0 = 1 MiB */

@@ -32,14 +32,16 @@ struct fw_journal_table {
     size_t bytes;
     size_t changed_bytes;
     uint32_t limit;
+    size_t most_bytes;
     uint32_t live; /* those that say something */
 };
 
-struct fw_journal_table *fw_journal_table_new(uint32_t limit)
+struct fw_journal_table *fw_journal_table_new(uint32_t limit, size_t most_bytes)
 {
     struct fw_journal_table *table = calloc(1, sizeof(*table));
     if (table != NULL) {
         table->limit = limit;
+        table->most_bytes = most_bytes;
     }
     return table;
 }
@@ -187,7 +189,7 @@ bool fw_journal_table_put(struct fw_journal_table *table, const struct fw_journa
     mark(table, row);
     DL_DELETE(table->by_age, row);
     DL_APPEND(table->by_age, row);
-    while (table->live > table->limit) {
+    while (table->live > table->limit || table->bytes > table->most_bytes) {
         struct row *oldest = table->by_age;
         while (!fw_record_says(&oldest->entry)) {
             oldest = oldest->next;

@@ -10,8 +10,9 @@
 
 struct fw_journal_table;
 
-struct fw_journal_table *fw_journal_table_new(uint32_t limit); /* NULL without memory */
-void fw_journal_table_free(struct fw_journal_table *table);    /* takes NULL */
+/* Of `limit` messages at most, whose records take `most_bytes` at most. NULL without memory. */
+struct fw_journal_table *fw_journal_table_new(uint32_t limit, size_t most_bytes);
+void fw_journal_table_free(struct fw_journal_table *table); /* takes NULL */
 /* Copies it; one that says nothing takes the message out. False without memory: then the message
  * is as it was. */
 bool fw_journal_table_put(struct fw_journal_table *table, const struct fw_journal_entry *entry);
