@@ -2,7 +2,8 @@
 #include "sim/world.h"
 
 enum {
-    STOP_MS = 2 /* how long a handler takes to stop when told */
+    STOP_MS = 2,       /* how long a handler takes to stop when told */
+    OVERTAKEN_BY = 256 /* messages: more than slots, prefetch and the pipe's slots can do */
 };
 
 static int64_t duration(struct world *w, const struct sim_worker *worker)
@@ -111,6 +112,8 @@ void sim_run_start(struct sim_delivery *d, const struct fw_command *command)
     worker->alone += d->alone;
     if (m->first_start == 0) {
         m->first_start = w->now;
+        w->figures.overtaken += d->message + OVERTAKEN_BY < w->newest_started;
+        w->newest_started = d->message > w->newest_started ? d->message : w->newest_started;
     }
     m->runs++;
     m->running++;

@@ -101,6 +101,30 @@ static void judge_busy_broker(
     sim_expect(judge, "nacks", (double)f->nacks, 0, 0);
 }
 
+/* ---- I4: an ack that is GONE: counted, and never an error ---- */
+
+static void gone_acks(struct sim_config *c)
+{
+    c->messages = 500;
+    vt(c, 10 * FILA_S);
+    c->run_min = c->run_max = 20 * FILA_MS;
+    c->lose_answer = 0.5; /* so the second one finds no lease */
+    c->faults_end = 3600 * FILA_S;
+}
+
+static void judge_gone_acks(
+    struct sim_judge *judge,
+    const struct sim_config *c,
+    const struct sim_figures *f)
+{
+    all_done(judge, c, f);
+    sim_expect(judge, "runs", (double)f->runs, c->messages, c->messages);
+    sim_expect(judge, "acked", (double)f->outcomes[FW_ACKED], c->messages, c->messages);
+    sim_expect(judge, "acks that were gone", (double)f->acked_gone, 200, 800);
+    sim_expect(judge, "acks for each message", each(f->acks, c->messages), 1.5, 3);
+    sim_expect(judge, "VT-SHORT", (double)f->notices[FW_NOTICE_VT_SHORT], 0, 0);
+}
+
 /* ---- I5: no fencing: nothing is nacked late ---- */
 
 static void overrunning(struct sim_config *c)
@@ -177,6 +201,34 @@ static void judge_crash_loop(
     sim_expect(judge, "took, s", seconds(f->took), 10, 200);
 }
 
+/* ---- I8: the script's delay counts for nothing, and it moves messages by itself ---- */
+
+static void script(struct sim_config *c)
+{
+    c->messages = 200;
+    vt(c, 10 * FILA_S);
+    c->run_min = c->run_max = 20 * FILA_MS;
+    c->poison = 0.2;
+    c->engine.dead_letter = FW_DEAD_LETTER_BROKER;
+    c->script = true;
+    c->script_attempts = 4;
+}
+
+static void judge_script(
+    struct sim_judge *judge,
+    const struct sim_config *c,
+    const struct sim_figures *f)
+{
+    all_done(judge, c, f);
+    sim_expect(judge, "moved by the broker", (double)f->moved, 20, 60);
+    sim_expect(judge, "copies by the worker", (double)f->copies, 0, 0);
+    sim_expect(
+        judge, "runs for each that was moved", each(f->runs - (c->messages - f->moved), f->moved),
+        1, 4);
+    sim_expect(judge, "nacks for each that was moved", each(f->nacks, f->moved), 1, 5);
+    sim_expect(judge, "took, s (backoffs of 1, 2 and 4 s)", seconds(f->took), 4, 30);
+}
+
 /* ---- I9: a restart strands what the broker had buffered ---- */
 
 static void rolling(struct sim_config *c)
@@ -201,6 +253,32 @@ static void judge_rolling(
     sim_expect(judge, "lease_lost", (double)f->outcomes[FW_LEASE_LOST], 0, 0);
 }
 
+/* ---- I10, I11: streams that end in good order, again and again ---- */
+
+static void reconnects(struct sim_config *c)
+{
+    c->messages = 600;
+    c->interval = 200 * FILA_MS;
+    c->run_min = c->run_max = 20 * FILA_MS;
+    c->cut_each = 500 * FILA_MS;
+    c->cut_exactly = true;
+    c->cut_closes = true;
+    c->faults_end = 120 * FILA_S;
+}
+
+static void judge_reconnects(
+    struct sim_judge *judge,
+    const struct sim_config *c,
+    const struct sim_figures *f)
+{
+    all_done(judge, c, f);
+    sim_expect(judge, "runs", (double)f->runs, c->messages, c->messages);
+    sim_expect(judge, "streams opened (240 without a pause)", (double)f->streams_opened, 8, 60);
+    sim_expect(judge, "leases run out, for each", each(f->expiries, f->streams_opened), 0, 60);
+    sim_expect(judge, "nacks", (double)f->nacks, 0, 0);
+    sim_expect(judge, "took, s (120 of enqueueing)", seconds(f->took), 120, 240);
+}
+
 /* ---- I13: a server in SIGTERM: the stream lives, calls hang ---- */
 
 static void sigterm(struct sim_config *c)
@@ -222,6 +300,29 @@ static void judge_sigterm(
     sim_expect(judge, "took, s (75 of enqueueing)", seconds(f->took), 75, 100);
     sim_expect(judge, "acks for each message", each(f->acks, c->messages), 1, 3);
     sim_expect(judge, "VT-SHORT", (double)f->notices[FW_NOTICE_VT_SHORT], 0, 0);
+}
+
+/* ---- I14: a link that is half open, for six visibility timeouts ---- */
+
+static void half_open(struct sim_config *c)
+{
+    c->messages = 1200;
+    c->interval = 100 * FILA_MS;
+    vt(c, 10 * FILA_S);
+    c->run_min = c->run_max = 20 * FILA_MS;
+    c->path_down = (struct sim_span){20 * FILA_S, 80 * FILA_S};
+}
+
+static void judge_half_open(
+    struct sim_judge *judge,
+    const struct sim_config *c,
+    const struct sim_figures *f)
+{
+    all_done(judge, c, f);
+    sim_expect(judge, "runs", (double)f->runs, c->messages, c->messages + 5);
+    sim_expect(judge, "nacks", (double)f->nacks, 0, 0);
+    sim_expect(judge, "streams opened", (double)f->streams_opened, 2, 4);
+    sim_expect(judge, "took, s (120 of enqueueing)", seconds(f->took), 119, 160);
 }
 
 /* ---- I18: the broker refuses calls ---- */
@@ -328,13 +429,19 @@ const struct sim_scenario sim_pitfalls[] = {
      judge_not_read},
     {"busy-broker", "I3: a worker is killed while the broker is never idle", busy_broker,
      judge_busy_broker},
+    {"gone-acks", "I4: half of the answers to acks are lost", gone_acks, judge_gone_acks},
     {"overrunning", "I5: 3 workers, handlers that overrun their lease and do not stop", overrunning,
      judge_overrunning},
     {"hot-loop", "I6: one message that always fails, for an hour", hot_loop, judge_hot_loop},
     {"crash-loop", "I7: 3 % of the messages kill their worker, each time", crash_loop,
      judge_crash_loop},
+    {"script", "I8: dead letters by the broker's script, at the fourth attempt", script,
+     judge_script},
     {"rolling", "I9: 3 workers, one of them restarted each 5 s", rolling, judge_rolling},
+    {"reconnects", "I10, I11: for 120 s each stream ends with OK after 0.5 s", reconnects,
+     judge_reconnects},
     {"sigterm", "I13: for 20 s the stream delivers and calls hang", sigterm, judge_sigterm},
+    {"half-open", "I14: for 60 s the link is half open, VT 10 s", half_open, judge_half_open},
     {"overloaded", "I18: half of the calls are refused", overloaded, judge_overloaded},
     {"unknown", "I19: 30 % of the publishes and 20 % of the acks without an answer", unknown,
      judge_unknown},

@@ -87,6 +87,7 @@ struct sim_config {
     struct sim_span publish_denied;
     int64_t cut_each; /* mean time between cuts of a stream; 0 = none */
     bool cut_exactly; /* that time exactly */
+    bool cut_closes;  /* in good order: the broker ends them with status OK */
     struct sim_span path_down;
     struct sim_span calls_down;   /* streams deliver, calls hang (a server in SIGTERM) */
     struct sim_span calls_denied; /* the API key was revoked */
@@ -141,6 +142,7 @@ struct sim_figures {
     uint32_t most_concurrent; /* runs of one message at once, over all workers */
     uint32_t most_tries;      /* of one message */
     double busy;              /* share of the slots' time that was used until the last run */
+    uint64_t overtaken;       /* messages whose first start came after that of much later ones */
     int64_t age_p50;          /* from enqueue to the first start */
     int64_t age_p99;
     uint32_t gone; /* messages that are through */

@@ -274,7 +274,7 @@ void sim_stream_cut(struct sim_stream *s, bool told)
     sim_trace(w, "stream cut", s->worker->index, UINT32_MAX, s->index);
     end(w, s);
     if (told) {
-        tell_end(s, FW_STREAM_BROKEN);
+        tell_end(s, w->config.cut_closes ? FW_STREAM_CLOSED : FW_STREAM_BROKEN);
     }
 }
 

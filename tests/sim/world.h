@@ -222,7 +222,8 @@ struct world {
     uint32_t enqueued;
     uint32_t gone;
     int64_t last_gone;
-    int64_t slots_used; /* ns */
+    uint32_t newest_started; /* message */
+    int64_t slots_used;      /* ns */
     int64_t last_run_end;
     bool over; /* all are gone: workers drain */
 

@@ -18,6 +18,12 @@
  * fw_delivery_stream_end, also after STOP_STREAM; PROBE by fw_delivery_probed. CANCEL has no answer
  * of its own: the run's verdict is it. An answer that nobody waits for is ignored.
  *
+ * A run that is over its deadline keeps its place among `concurrency`, its lane and its id until
+ * its verdict comes. The executor bounds that wait (a thread is given up, a child is killed, some
+ * seconds later at most: executor.h), and only then does a spare take the place. Before, the
+ * handler may well be at work: another one in its place would be one more than the user allowed at
+ * once, and the same message, or the next of its lane, beside it is what rules 10 and 12 rule out.
+ *
  * A drain's deadline does not wait: what is in flight then is finished without its answer, runs as
  * `left`. The owner may release what the engine knew of it (the message may be counted and
  * logged), but `user` must not be given to another delivery of this engine before the run, or the
