@@ -129,7 +129,7 @@ def limit_time():
 
 class Bench:
     def __init__(self, options, wanted):
-        self.root, self.build = options.root, options.build
+        self.root, self.build, self.quick = options.root, options.build, options.quick
         with open(os.path.join(self.build, "compile_commands.json")) as f:
             self.commands = {os.path.relpath(c["file"], self.root): c for c in json.load(f)}
         self.links = {t: self.link_command(t, subject.library) for subject in wanted for t in subject.targets}
@@ -179,7 +179,7 @@ class Bench:
     def check(self, guard):
         with tempfile.TemporaryDirectory(prefix="fila-mutant-") as folder:
             library = self.compile(guard, folder)
-            for target, arguments, pattern in guard.subject.checks:
+            for target, arguments, pattern in guard.subject.checks[:1 if self.quick else None]:
                 program = self.link(target, guard, library, folder)
                 caught = self.caught_by(program, arguments, pattern, folder)
                 if caught:
@@ -206,6 +206,7 @@ def main():
     ap.add_argument("--jobs", type=int, default=2)
     ap.add_argument("--seeds", type=int, default=2000)
     ap.add_argument("--resume", action="store_true")
+    ap.add_argument("--quick", action="store_true")
     ap.add_argument("words", nargs="*")
     options = ap.parse_args()
     try:
@@ -214,7 +215,8 @@ def main():
     except Broken as wrong:
         print("mutants: %s" % wrong, file=sys.stderr)
         return 2
-    findings = Findings(os.path.join(options.build, "mutants.found"), options.root, options.resume or bool(options.words))
+    keep = options.resume or options.quick or bool(options.words)
+    findings = Findings(os.path.join(options.build, "mutants.found"), options.root, keep)
     survivors, broken, lock, done = [], [], threading.Lock(), [0]
 
     def one(guard):
@@ -223,7 +225,8 @@ def main():
         if caught is None:
             try:
                 caught = bench.check(guard)
-                findings.add(guard, digest, caught)
+                if caught or not options.quick:
+                    findings.add(guard, digest, caught)
             except Broken as why:
                 caught = "BROKEN: %s" % why
                 broken.append(guard)

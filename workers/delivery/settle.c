@@ -119,10 +119,8 @@ static bool resend(struct fw_delivery *e, struct fw_held *h, int64_t until)
 static void remember(struct fw_held *h, bool settled)
 {
     struct fw_id *id = h->id;
-    if (h->outcome != FW_DUPLICATE) {
-        id->done_as = h->outcome;
-    }
-    id->done_settled = (id->done && id->done_settled) || settled;
+    id->done_as = h->outcome;
+    id->done_settled = settled;
     id->done = true;
 }
 
