@@ -70,7 +70,10 @@ def tree_seconds(pid):
     total = 0.0
     for task in os.listdir("/proc/%d/task" % pid):
         for child in open("/proc/%d/task/%s/children" % (pid, task)).read().split():
-            total += sum(cpu_seconds(int(child)))
+            try:
+                total += sum(cpu_seconds(int(child)))
+            except (FileNotFoundError, ProcessLookupError):
+                pass  # a command that has ended since: counted with those that were waited for
     return total
 
 
