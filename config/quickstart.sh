@@ -172,7 +172,7 @@ check "waiting in digest.dlq" "$dead_waiting" 1
 check "checksums written by the command (digests.txt)" "$(sort -u digests.txt | wc -l)" "$count"
 check "files counted by the plugin" "$counted" "$count"
 check "exit status of the worker after SIGTERM" "$status" 0
-grep -o 'fila-worker ended with.*' worker.log | cut -d'"' -f1
+sed -n 's/.*\(fila-worker ended with.*\) exit_status=.*/\1/p' worker.log
 if [ $wrong != 0 ]; then
     die "the account is not exact: see $work"
 fi

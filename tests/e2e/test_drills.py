@@ -81,8 +81,11 @@ class Drill(guide.Host):
             return
         wanted = re.match(r"(\d+) `(.*)`$", self.rows["/readyz"][column])
         what = "over" if over else "seen"
-        self.wait("%s: /readyz %s" % (what, wanted.groups()), seconds, lambda: self.port.get("/readyz"),
-                  lambda a: a[0] == int(wanted[1]) and wanted[2] in a[2])
+        answer = self.wait("%s: /readyz %s" % (what, wanted.groups()), seconds, lambda: self.port.get("/readyz"),
+                           lambda a: a[0] == int(wanted[1]) and wanted[2] in a[2])
+        if wanted[1] == "503":  # the queue, the trouble, since when, why, and what to do
+            expect_match("/readyz", r'^queue "orders": [a-z_]+ for \d+ (s|min|h)(: .+)? \([A-Z-]+: .+\.\)\n', answer[2])
+        expect_equal("/livez: a restart would not help", self.port.get("/livez")[0], 200)
         terms = guide.spans(self.rows["/metrics"][column])
         expect(terms, "nothing to look for on /metrics")
         self.wait("%s: /metrics" % what, seconds, lambda: [t for t in terms if not holds(self.metrics(), t)], lambda a: not a)
@@ -203,6 +206,10 @@ def drill_dependency_down(bench):
     it.start(handler(bench, '[ ! -e down ] || { echo "no connection to the database" >&2; exit 69; }')
                 + ' breaker = { failures = 3; probe = "200ms"; max = "400ms"; };')
     bench.enqueue_lines("orders", ["order %d" % i for i in range(5)])
+    it.see()
+    breaker = it.port.status()["queues"][0]["breaker"]
+    expect(breaker["state"] in ("open", "trial"), "breaker: %r", breaker)
+    expect_equal("why", breaker["why"], "exit status 69: no connection to the database")
     it.run()
     bench.wait_stats("orders", depth=0, in_flight=0)
     expect_equal("dead letters", bench.stats("orders.dlq")["depth"], 0)
@@ -279,6 +286,9 @@ def drill_dead_letters_refused(bench):
     it = drill(bench, "dead letters refused")
     it.start(handler(bench, "exit 65") + ' dead_letter_queue = "orders-failed"; retry = { first = "100ms"; max = "300ms"; };')
     bench.enqueue_lines("orders", ["order"])
+    it.see()
+    held, = it.port.status()["queues"][0]["held"]
+    expect(held["lease_left_ms"] > 0 and held["tries"] == 1, "held: %r", held)
     it.run()
     bench.wait_stats("orders-failed", depth=1)
     it.end()

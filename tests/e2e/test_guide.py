@@ -6,6 +6,7 @@ import glob
 import os
 import re
 import shutil
+import signal
 import subprocess
 
 import guide
@@ -149,6 +150,53 @@ def guide_events_by_action(bench):
     wanted = [name for name, level in events().items() if level in ("WARN", "ERROR")]
     expect(len(wanted) > 40, "only %d events found", len(wanted))
     expect_equal("missing, unknown or twice", sorted(set(named) ^ set(wanted)) + [n for n in set(named) if named.count(n) > 1], [])
+
+
+@test()
+def events_are_used(bench):
+    """None is listed that no code logs. (None is logged that is not listed: that does not compile.)"""
+    listed = re.findall(r'X\(\s*(\w+), "', re.sub(r"\s*\\\n\s*", " ", guide.read("workers/log/events.h")))
+    code = ""
+    for path in glob.glob(os.path.join(guide.ROOT, "workers", "**", "*.c"), recursive=True):
+        with open(path, encoding="utf-8") as f:
+            code += f.read()
+    expect(len(listed) > 70, "only %d events found", len(listed))
+    used = set(re.findall(r"\bFW_EVENT_(\w+)", code))
+    expect_equal("listed, but logged by nothing", [n for n in listed if n not in used], [])
+
+
+@test()
+def events_that_are_rare(bench):
+    """Those that no other test waits for by name: they come when the list says so, at its level."""
+    broker = bench.start_broker()
+    script = bench.write("broken.lua", 'function on_enqueue(msg) error("no such tenant") end\n')
+    bench.cli("queue", "create", "scripted", "--on-enqueue", script)
+    bench.enqueue_lines("scripted", ["m"] * 4)
+    for name in ("SCRIPT-FAILED", "SCRIPT-BYPASSED"):
+        broker.wait_line(broker.err, '"event":"%s"' % name, 15)
+    bench.create_queue("drop")
+    worker = bench.start_ready(
+        'ctl = { socket = "w.ctl"; };\n'
+        'queues = ( { queue = "drop"; handler = { plugin = "exec"; command = [ "%s" "" ]; }; dead_letter = "drop"; concurrency = 1; } );\n'
+        % bench.script("reject.sh", "[ -e slow ] && exec sleep 20; exit 65"))
+    bench.enqueue_lines("drop", ["m"])
+    worker.wait_event("CONFIG-WARNING")  # two texts side by side: one text, or a comma forgotten
+    dropped = worker.wait_event("MESSAGE-DROPPED")
+    expect_equal("level and outcome", (dropped["level"], dropped["outcome"]), ("warn", "dropped"))
+    bench.cli("ctl", "status")
+    worker.wait_event("CTL-LOOK")
+    bench.cli("ctl", "pause", "drop")
+    bench.cli("ctl", "resume", "drop")
+    worker.wait_event("QUEUE-RESUMED")
+    bench.write("slow", "")
+    bench.enqueue_lines("drop", ["m"] * 3)
+    bench.wait_stats("drop", in_flight=3)
+    worker.signal(signal.SIGTERM)
+    returned = worker.wait_event("MESSAGE-RETURNED")
+    expect_equal("outcome", returned["outcome"], "returned")
+    worker.signal(signal.SIGTERM)
+    worker.wait_event("DRAIN-HURRY")
+    worker.wait(30)
 
 
 @test()

@@ -202,96 +202,6 @@ def health_of_a_good_worker(bench):
     worker.stop()
 
 
-def culprit(bench, port, seconds, pattern, queue="work"):
-    """/readyz is 503 with a line for the queue that matches."""
-    def ask():
-        code, _, text = port.get("/readyz")
-        return code, text
-    code, text = bench.wait_until("/readyz to name " + pattern, seconds, ask,
-                                  lambda a: a[0] == 503 and re.search(pattern, a[1]))
-    expect_match("/readyz", r'queue "%s": ' % queue, text)
-    name = re.search(r'queue "%s": (\w+) for ' % queue, text).group(1)
-    expect_equal("trouble{%s} on /metrics" % name,
-                 total(port.metrics(), "trouble", queue=queue, trouble=name), 1)
-    return text
-
-
-def well(bench, port, seconds=30):
-    bench.wait_until("/readyz to be well", seconds, lambda: port.get("/readyz"), lambda a: a[0] == 200)
-    expect_equal("troubles", total(port.metrics(), "trouble"), 0)
-
-
-@test(seconds=90)
-def readyz_broker_gone(bench):
-    broker = bench.start_broker()
-    bench.create_queue("work")
-    worker = served(bench, config(bench, "/bin/true"))
-    port = Port(worker)
-    well(bench, port)
-    address = bench.broker.rsplit("/", 1)[1]
-    broker.signal(signal.SIGKILL)
-    text = culprit(bench, port, 20, r"stream_down for \d+ s: unavailable: .*127\.0\.0\.1")
-    expect_match("the remedy", r"\(STREAM-END: ", text)
-    expect_equal("alive without a broker", port.get("/livez")[0], 200)
-    again = bench.spawn(type(broker), "second broker", ["broker", "--listen", address], wrap=False,
-                        FILA_WORKER_BROKER=None)
-    again.wait_line(again.out, r"127\.0\.0\.1:(\d+)", 15)
-    bench.create_queue("work")
-    well(bench, port, 40)
-    expect(total(port.metrics(), "reconnects_total", queue="work") >= 1, "no reconnect was counted")
-    worker.stop()
-
-
-@test()
-def readyz_queue_missing(bench):
-    bench.start_broker()
-    worker = served(bench, config(bench, "/bin/true"))
-    port = Port(worker)
-    culprit(bench, port, 20, r"queue_missing for \d+ s: .*\(QUEUE-MISSING: ")
-    bench.create_queue("work")
-    well(bench, port)
-    worker.stop()
-
-
-@test()
-def readyz_breaker(bench):
-    bench.start_broker()
-    bench.create_queue("work")
-    flag = bench.path("down")
-    bench.write("down", "")
-    command = bench.script("dep.sh", '[ ! -e "%s" ] || { echo "the database is away" >&2; exit 69; }' % flag)
-    worker = served(bench, config(
-        bench, command, 'breaker = { failures = 3; probe = "200ms"; max = "400ms"; }; visibility_timeout = "30s";'))
-    port = Port(worker)
-    bench.enqueue_lines("work", ["m%d" % i for i in range(5)])
-    culprit(bench, port, 20, r"breaker_open for \d+ s: exit status 69: the database is away")
-    state = port.status()["queues"][0]
-    expect(state["breaker"]["state"] in ("open", "trial"), "breaker: %r", state["breaker"])
-    expect_equal("why", state["breaker"]["why"], "exit status 69: the database is away")
-    expect(total(port.metrics(), "breaker_state", queue="work") >= 1, "breaker_state is 0")
-    os.unlink(flag)
-    well(bench, port)
-    bench.wait_stats("work", depth=0, in_flight=0)
-    worker.stop()
-
-
-@test()
-def readyz_dead_letters_refused(bench):
-    bench.start_broker()
-    bench.create_queue("work")
-    bench.enqueue_lines("work", ["m"])
-    worker = served(bench, config(
-        bench, "/bin/true", 'dead_letter_queue = "nowhere";').replace("/bin/true", bench.script("no.sh", "exit 65")))
-    port = Port(worker)
-    culprit(bench, port, 20, r"dead_letter_refused for \d+ s: nowhere: ")
-    held = bench.wait_until("the message to be held", 10, lambda: port.status()["queues"][0]["held"],
-                            lambda held: len(held) == 1)
-    expect(held[0]["lease_left_ms"] > 0 and held[0]["tries"] == 1, "held: %r", held)
-    bench.create_queue("nowhere")
-    well(bench, port)
-    worker.stop()
-
-
 @test()
 def readyz_draining(bench):
     bench.start_broker()
@@ -453,22 +363,6 @@ def trace_of_a_message(bench):
     worker.wait_event("MESSAGE-DEAD", count=4)
     expect_equal("lines with a trace id", len([e for e in worker.events("MESSAGE-DEAD") if "trace_id" in e]), 1)
     worker.stop()
-
-
-@test()
-def readyz_lease_too_short(bench):
-    """The queue's leases end sooner than the config says: noticed, and named with both figures."""
-    bench.start_broker()
-    bench.create_queue("work", "1s")
-    bench.enqueue_lines("work", ["m%d" % i for i in range(8)])
-    worker = served(bench, config(bench, bench.script("slow.sh", "exec sleep 1.6"),
-                                  'concurrency = 4; visibility_timeout = "30s";'))
-    port = Port(worker)
-    text = culprit(bench, port, 40, r"visibility_timeout_short for \d+ s: configured 30000 ms, leases were seen to end after \d+ ms")
-    expect_match("the remedy", r"\(VT-SHORT: Set visibility_timeout to the queue's own", text)
-    seen = total(port.metrics(), "visibility_timeout_seconds", queue="work")
-    expect(seen < 30, "the visibility timeout reckoned with is still %g s", seen)
-    worker.stop(30)
 
 
 STUCK = """broker = "%(broker)s";
