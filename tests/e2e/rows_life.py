@@ -165,8 +165,8 @@ def spoilt_files(bench, ledger, good, chance):
         (text(good.replace('visibility_timeout = "2s"', 'visibility_timeout = "2"')), "unit"),
         (text(good.replace("grpc://", "grpcs://")), "broker"),
         (text('state_dir = "elsewhere";\n' + good), "state_dir"),
-        (text(good.replace("} );", "}, %s );" % other)), "missing.so|handler"),
-        (text(good.replace("} );", "}, %s );" % slow)), "handler"),
+        (text(good.replace("} );", "}, %s );" % other)), "queue .other.: .*missing.so"),
+        (text(good.replace("} );", "}, %s );" % slow)), "queue .other.: .*ledger cannot be opened"),
         (text('api_key = "${file:/dev/zero}";\n' + good), "/dev/zero"),
         (text(bytes(range(256)) * 40), "."),
     ]
@@ -179,6 +179,8 @@ def spoilt(bench, ledger, chance):
     good = ledger.config(run="5ms")
     worker = ledger.start(config=good)
     opened = len(worker.events("STREAM-OPEN"))
+    ledger.wait_done()
+    before = figures(worker)
     for spoil, wanted in spoilt_files(bench, ledger, good, chance):
         ledger.produce(60)
         spoil()
@@ -188,5 +190,7 @@ def spoilt(bench, ledger, chance):
     reload(bench, worker, good)
     expect_equal("streams, after a good one", len(worker.events("STREAM-OPEN")), opened)
     ledger.wait_done(60)
+    bench.wait_until("no more descriptors and threads than before (%r)" % (before,), 20, lambda: figures(worker),
+                     lambda f: f[0] <= before[0] and f[1] <= before[1])
     ledger.stop(worker)
     return 0

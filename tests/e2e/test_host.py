@@ -102,6 +102,55 @@ def closed_standard_descriptors_are_no_sockets(bench):
         expect("socket" not in said.decode() and "eventfd" not in said.decode(), "the child has: %s", said.decode())
 
 
+def flags_of(pid, fd):
+    with open("/proc/%d/fdinfo/%s" % (pid, fd), encoding="ascii") as f:
+        return int(next(line for line in f if line.startswith("flags:")).split()[1], 8)
+
+
+@test()
+def no_descriptor_is_inherited(bench):
+    """Of all that a worker has open none would reach a program that it starts."""
+    bench.start_broker()
+    bench.create_queue("work")
+    bench.enqueue_lines("work", ["a"])
+    os.mkdir(bench.path("state"))
+    config = exec_config(bench, keep_payload(bench)) + 'state_dir = "state";\nctl = { socket = "%s"; };\n' % bench.path("ctl")
+    worker = bench.start_ready(config, FILA_WORKER_HTTP_LISTEN="127.0.0.1:0")
+    bench.wait_files("done", 1)
+    worker.wait_event("MESSAGE-DONE")
+    open_ones = {}
+    for fd in os.listdir("/proc/%d/fd" % worker.pid):
+        try:
+            open_ones[fd] = (os.readlink("/proc/%d/fd/%s" % (worker.pid, fd)), flags_of(worker.pid, fd))
+        except FileNotFoundError:  # it was closed meanwhile
+            continue
+    expect(len(open_ones) > 8, "only %d descriptors are open: %r", len(open_ones), open_ones)
+    kept = {fd: name for fd, (name, flags) in open_ones.items() if int(fd) > 2 and not flags & os.O_CLOEXEC}
+    expect_equal("without O_CLOEXEC", kept, {})
+    worker.stop()
+
+
+@test()
+def stuck_handlers_of_many_queues_are_waited_for_together(bench):
+    """The end is late by one grace (1 s), not by one for each queue."""
+    bench.start_broker()
+    names = ["q%d" % i for i in range(10)]
+    config = 'broker = "%s";\ndrain_timeout = "3s";\nqueues = ( %s );\n' % (bench.broker, ", ".join(
+        '{ queue = "%s"; handler = { plugin = "%s"; file = "ledger.txt"; run = "10min"; }; concurrency = 1; '
+        'missing_queue = "create"; }' % (name, bench.plugin("ledger_one")) for name in names))
+    worker = bench.start_worker(config)
+    worker.wait_event("QUEUE-CREATED", 30, count=len(names))
+    for name in names:
+        bench.enqueue_lines(name, ["m"])
+    bench.wait_until("all to run", 30, lambda: [q["in_flight"] for q in bench.json("queue", "ls") if q["queue"] in names],
+                     lambda counts: counts == [1] * len(names))
+    worker.signal(signal.SIGTERM)
+    worker.wait(10, 76)
+    expect_equal("stuck", len(worker.events("HANDLER-STUCK", msg="a handler did not return: its thread is abandoned")),
+                 len(names))
+    worker.account()
+
+
 @test()
 def sigchld_may_be_ignored(bench):
     """As some supervisors leave it: commands and the check of a reload are waited for all the same."""
@@ -228,7 +277,7 @@ def reload_with_a_handler_that_fails_its_start(bench):
         "} );", '}, { queue = "more"; handler = { plugin = "log"; }; },'
         ' { queue = "third"; handler = { plugin = "./broken.so"; }; } );'))
     worker.signal(signal.SIGHUP)
-    worker.wait_event("RELOAD-REFUSED")
+    expect_match("why", r'queue "third": .*broken\.so', worker.wait_event("RELOAD-REFUSED")["error"])
     bench.enqueue_lines("work", ["a"])
     bench.wait_files("done", 1)
     expect_equal("consumers of the new one", bench.stats("more")["consumers"], 0)

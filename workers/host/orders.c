@@ -62,13 +62,15 @@ static bool reload(void *user, char *ret_why, size_t size)
         error = pthread_cond_timedwait(&o->locked.reloaded, &o->locked.lock, &until);
     }
     bool over = o->locked.reloads != before;
-    bool refused = o->locked.refused;
+    bool refused = o->locked.why[0] != '\0';
+    if (over) {
+        (void)snprintf(
+            ret_why, size, "the new config was refused, the old one stays in force: %s",
+            o->locked.why);
+    } else {
+        (void)snprintf(ret_why, size, "the reload is not over after a minute: see the log");
+    }
     (void)pthread_mutex_unlock(&o->locked.lock);
-    (void)snprintf(
-        ret_why, size, "%s",
-        over
-            ? "the new config was refused, the old one stays in force: see the log (RELOAD-REFUSED)"
-            : "the reload is not over after a minute: see the log");
     return over && !refused;
 }
 
@@ -114,14 +116,14 @@ void fw_orders_start(
     }
 }
 
-void fw_orders_reloaded(struct fw_orders *o, bool refused)
+void fw_orders_reloaded(struct fw_orders *o, const char *why)
 {
     if (!o->io) {
         return;
     }
     (void)pthread_mutex_lock(&o->locked.lock);
     o->locked.reloads++;
-    o->locked.refused = refused;
+    (void)snprintf(o->locked.why, sizeof o->locked.why, "%s", why ? why : "");
     (void)pthread_cond_broadcast(&o->locked.reloaded);
     (void)pthread_mutex_unlock(&o->locked.lock);
 }

@@ -26,7 +26,7 @@ struct fw_orders {
         pthread_mutex_t lock;
         pthread_cond_t reloaded; /* by CLOCK_MONOTONIC */
         uint64_t reloads;        /* that are over */
-        bool refused;            /* the last one was */
+        char why[512];           /* the last one was refused; "" = it was not */
         bool over;               /* none will be any more */
     } locked;
 };
@@ -40,8 +40,9 @@ void fw_orders_start(
     struct fw_io *io,
     void (*ring)(void *user),
     void *user);
-/* A reload is over, whoever asked for it. Thread: supervisor. */
-void fw_orders_reloaded(struct fw_orders *orders, bool refused);
+/* A reload is over, whoever asked for it; `why` it was refused, NULL = it was not. Thread:
+ * supervisor. */
+void fw_orders_reloaded(struct fw_orders *orders, const char *why);
 /* Thread: supervisor; before the I/O thread is stopped. Also of one that was never started. */
 void fw_orders_stop(struct fw_orders *orders);
 

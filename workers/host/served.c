@@ -81,10 +81,13 @@ static fila_status bind(struct fw_served *served, fila_error *error)
         const struct fw_diagnostic *d = &problems.items[i];
         refused(config, d->key, d->line, d->text);
     }
-    fw_plugin_problems_free(&problems);
     if (status != FILA_OK) {
-        (void)fila_fail(error, status, "its options are wrong: %s", fila_status_name(status));
+        (void)fila_fail(
+            error, status, "its options are wrong: %s%s%s",
+            problems.count ? problems.items[0].key : "", problems.count ? ": " : "",
+            problems.count ? problems.items[0].text : fila_status_name(status));
     }
+    fw_plugin_problems_free(&problems);
     return status;
 }
 
@@ -130,18 +133,23 @@ static fila_status load(
 
 struct fw_served *fw_served_load(
     const struct fw_served_source *source,
-    const struct fw_queue_config *config)
+    const struct fw_queue_config *config,
+    fila_error *reterr)
 {
     fila_error error = FILA_ERROR_INIT;
     struct fw_served *served = calloc(1, sizeof *served);
     if (!served) {
         refused(config, "", 0, "no memory");
+        (void)fila_fail(reterr, FILA_NO_MEMORY, "no memory");
         return NULL;
     }
     served->config = config;
     served->ref = source->ref;
     source->ref->users++;
     fila_status status = load(served, source, &error);
+    if (status != FILA_OK) {
+        (void)fila_fail(reterr, status, "queue \"%s\": %s", config->queue, error.text);
+    }
     if (status == FILA_TIMEOUT || status == FILA_CANCELLED) {
         refused(config, "handler", 0, error.text);
         abandon(served);
@@ -265,7 +273,8 @@ static bool planned(const struct plan *plan, const struct fw_served *served)
 static bool prepare(
     struct plan *plan,
     struct fw_served *list,
-    const struct fw_served_source *source)
+    const struct fw_served_source *source,
+    fila_error *reterr)
 {
     const struct fw_config *all = source->ref->config;
     for (plan->count = 0; plan->count < all->queue_count; plan->count++) {
@@ -275,7 +284,7 @@ static bool prepare(
             plan->kept[plan->count] = same;
             continue;
         }
-        plan->fresh[plan->count] = fw_served_load(source, config);
+        plan->fresh[plan->count] = fw_served_load(source, config, reterr);
         if (!plan->fresh[plan->count]) {
             return false;
         }
@@ -357,14 +366,19 @@ bool fw_served_reload(
     struct fw_served **list,
     const struct fw_served_source *source,
     int64_t deadline,
-    struct fw_reload_result *ret_result)
+    struct fw_reload_result *ret_result,
+    fila_error *reterr)
 {
     size_t count = source->ref->config->queue_count;
     struct plan plan = {
         .fresh = calloc(count + 1, sizeof(struct fw_served *)),
         .kept = calloc(count + 1, sizeof(struct fw_served *)),
     };
-    bool ok = plan.fresh && plan.kept && prepare(&plan, *list, source);
+    bool ok = plan.fresh && plan.kept;
+    if (!ok) {
+        (void)fila_fail(reterr, FILA_NO_MEMORY, "no memory");
+    }
+    ok = ok && prepare(&plan, *list, source, reterr);
     if (ok) {
         FW_CRASH(BEFORE_RELOAD);
         commit(&plan, list, source->io, source->ref, deadline, ret_result);

@@ -56,10 +56,12 @@ struct fw_served_source {
 };
 
 /* Loads the plugin of one queue, binds its options, starts its executor; does not hand it to the
- * I/O thread. Logs what is wrong (PLUGIN-REFUSED). NULL on failure. */
+ * I/O thread. Logs what is wrong (PLUGIN-REFUSED). NULL on failure, with the queue and the reason.
+ */
 struct fw_served *fw_served_load(
     const struct fw_served_source *source,
-    const struct fw_queue_config *config);
+    const struct fw_queue_config *config,
+    fila_error *reterr);
 
 /* Takes back what the I/O thread has let go of, or never had: adds it to the account, stops its
  * executor, frees it. */
@@ -83,11 +85,12 @@ struct fw_reload_result {
 
 /* Serves source->ref instead of what is served: queues whose handler is the same go on with their
  * streams, others are drained until `deadline` and replaced. All or nothing: false when a new
- * handler cannot be loaded, and nothing has changed. */
+ * handler cannot be loaded (the reason says which, and why), and nothing has changed. */
 bool fw_served_reload(
     struct fw_served **list,
     const struct fw_served_source *source,
     int64_t deadline,
-    struct fw_reload_result *ret_result);
+    struct fw_reload_result *ret_result,
+    fila_error *reterr);
 
 #endif

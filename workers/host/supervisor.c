@@ -31,6 +31,7 @@ enum {
 #define STUCK_GRACE                                                               \
     FILA_S /* how long a stop waits for handlers that ran over the drain deadline \
             */
+#define LEAST_GRACE (100 * FILA_MS) /* for threads that only have to end */
 #define BEAT_WITHIN \
     (60 * FILA_S) /* /livez: a reload may load slow handlers, a stop waits for stuck ones */
 #define DUMP_WITHIN (5 * FILA_S)
@@ -388,7 +389,7 @@ static bool serve(struct host *h)
     const struct fw_config *config = h->config->config;
     struct fw_served_source source = source_of(h, h->config);
     for (size_t i = config->queue_count; i-- > 0;) {
-        struct fw_served *served = fw_served_load(&source, &config->queues[i]);
+        struct fw_served *served = fw_served_load(&source, &config->queues[i], NULL);
         if (!served) {
             return false;
         }
@@ -455,11 +456,22 @@ static struct fw_served *take_served(struct host *h, const struct fw_queue *queu
     return found;
 }
 
+/* All that a stop had to cut off have the same grace. */
+static int64_t stuck_deadline(const struct host *h)
+{
+    int64_t now = fila_now();
+    int64_t together = h->drain_deadline + STUCK_GRACE;
+    if (!h->draining) {
+        return now + STUCK_GRACE;
+    }
+    return together > now + LEAST_GRACE ? together : now + LEAST_GRACE;
+}
+
 /* What a reload had to cut off is no part of how the stop ended. */
 static void retire(struct host *h, struct fw_served *served)
 {
     struct fw_account before = h->account;
-    fw_served_retire(served, h->io, &h->account, fila_now() + STUCK_GRACE);
+    fw_served_retire(served, h->io, &h->account, stuck_deadline(h));
     if (!h->draining) {
         h->account.cut_off = before.cut_off;
         h->account.stuck = before.stuck;
@@ -530,7 +542,7 @@ static void last_words(const struct host *h, int status)
 static void reload_refused(struct host *h, const char *why)
 {
     atomic_fetch_add(&h->published.reloads_refused, 1);
-    fw_orders_reloaded(&h->orders, true);
+    fw_orders_reloaded(&h->orders, why);
     FW_LOG(FW_EVENT_RELOAD_REFUSED, "the old config stays in force", fw_str("error", why));
 }
 
@@ -561,15 +573,14 @@ static const char *fixed_difference(const struct fw_config *a, const struct fw_c
 static void use_config(struct host *h, struct fw_config_ref *ref)
 {
     struct fw_reload_result result = {0};
+    fila_error error = FILA_ERROR_INIT;
     int64_t deadline = fila_now() + ref->config->drain_timeout;
     struct fw_served_source source = source_of(h, ref);
     const char *fixed = fixed_difference(h->first_config->config, ref->config);
     if (fixed) {
         reload_refused(h, fixed);
-    } else if (!fw_served_reload(&h->served, &source, deadline, &result)) {
-        reload_refused(
-            h, h->stop_signals[0] ? "the worker is stopping"
-                                  : "a handler cannot be loaded: see the line before this one");
+    } else if (!fw_served_reload(&h->served, &source, deadline, &result, &error)) {
+        reload_refused(h, h->stop_signals[0] ? "the worker is stopping" : error.text);
     } else {
         fw_log_init(ref->config->log_level, ref->config->log_format);
         fw_io_limit(h->io, ref->config->max_running);
@@ -582,7 +593,7 @@ static void use_config(struct host *h, struct fw_config_ref *ref)
             fw_int("queues_added", result.added), fw_int("queues_restarted", result.restarted),
             fw_int("queues_removed", result.removed));
         atomic_fetch_add(&h->published.reloads_done, 1);
-        fw_orders_reloaded(&h->orders, false);
+        fw_orders_reloaded(&h->orders, NULL);
         atomic_store(&h->published.config_hash, hash);
         fw_config_ref_release(h->config);
         h->config = ref;
