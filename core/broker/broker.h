@@ -71,7 +71,8 @@ struct fila_broker {
     void (*on_script_failure)(void *user, const fila_script_failure *failure); /* or NULL */
     void *user;
     struct fb_fault *faults;
-    atomic_bool closing; /* a stall is over; not under the lock */
+    atomic_bool has_half_open; /* there may be such a fault; not under the lock */
+    atomic_bool closing;       /* a stall is over; not under the lock */
     struct fb_parked *parked;
     struct fb_consumer *consumers;
     struct fb_commit *commit; /* NULL: in memory only. Set before the broker is handed out */
@@ -132,8 +133,11 @@ void fb_streams_end(fila_broker *broker);
 /* ---- faults.c ---- */
 
 /* Counts a use of `call` on `queue` and says which fault it meets: a copy of it, with `kind` 0 for
- * none. STALL and CRASH have happened then: it returns afterwards, or never. Lock held. */
+ * none. STALL and CRASH have happened then: it returns afterwards, or never. HALF_OPEN is not among
+ * them: fb_meets_half_open. Lock held. */
 fila_fault fb_faults_use(fila_broker *broker, fila_call call, fila_view queue);
+/* The queue that a request names; empty where it names none. */
+fila_view fb_queue_of(const fila_request *request);
 /* Ends the process as a crash would. */
 _Noreturn void fb_crash(void);
 /* A number of `seed` and `nth`, below `below`. */

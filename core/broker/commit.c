@@ -4,6 +4,7 @@
 #include "base/error.h"
 
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <utlist.h>
 
@@ -24,6 +25,7 @@ struct held_answer {
 struct fb_commit {
     fila_broker *broker;
     struct fb_store *store;
+    char *path;
     pthread_t thread;
     struct fq_config config; /* of the engine, should it be made again */
     struct fq_group group;   /* the thread's own: what is being stored */
@@ -33,6 +35,8 @@ struct fb_commit {
     bool over;    /* it is to end when nothing is left */
     bool storing; /* a group is on its way */
     bool failed;  /* one could not be stored: `cause` */
+    int64_t room; /* for new messages; INT64_MAX: the disk is not full */
+    int64_t used; /* by the open group */
     struct held_answer *first;
     struct held_answer **last;
     fila_error cause;
@@ -253,6 +257,7 @@ static void recover(struct fb_commit *commit)
 {
     fila_broker *broker = commit->broker;
     struct fq_engine *engine = NULL;
+    int64_t room;
     fila_error error;
     fila_status status = fb_store_probe(commit->store, &error);
     if (status == FILA_OK) {
@@ -261,10 +266,13 @@ static void recover(struct fb_commit *commit)
         status = engine ? fill_engine(commit, engine, &error)
                         : fila_fail(&error, FILA_NO_MEMORY, "no memory for a broker");
     }
+    room = fb_store_room(commit->store);
     (void)pthread_mutex_lock(&broker->lock);
     if (status == FILA_OK) {
         adopt(commit, engine);
         commit->failed = false;
+        commit->room = room;
+        commit->used = 0;
         fb_settle(broker);
     } else {
         commit->cause = error;
@@ -289,6 +297,31 @@ fila_status fb_commit_check(const struct fb_commit *commit, fila_error *reterr)
                           : FILA_OK;
 }
 
+bool fb_commit_is_full(const struct fb_commit *commit)
+{
+    return commit->room != INT64_MAX;
+}
+
+fila_status fb_commit_take_room(struct fb_commit *commit, size_t bytes, fila_error *reterr)
+{
+    char text[FILA_ERROR_TEXT];
+    if (bytes && (uint64_t)commit->used + bytes > (uint64_t)commit->room) {
+        (void)snprintf(text, sizeof text, "%s: cannot write: the disk is full", commit->path);
+        return fb_refuse(reterr, FILA_INTERNAL, fila_view_of(text));
+    }
+    commit->used += (int64_t)bytes;
+    return FILA_OK;
+}
+
+/* Looks what room there is. No lock held. */
+static void look_for_room(struct fb_commit *commit)
+{
+    int64_t room = fb_store_room(commit->store);
+    (void)pthread_mutex_lock(&commit->broker->lock);
+    commit->room = room;
+    (void)pthread_mutex_unlock(&commit->broker->lock);
+}
+
 static bool has_work(const struct fb_commit *commit)
 {
     return !commit->failed && (commit->first || fq_journal_dirty(commit->broker->engine));
@@ -307,20 +340,17 @@ static void wait_for_work(struct fb_commit *commit)
 {
     pthread_mutex_t *lock = &commit->broker->lock;
     struct timespec until;
-    if (!commit->failed) {
-        commit->idle = true;
-        while (commit->idle && !has_work(commit) && !commit->over) {
-            (void)pthread_cond_wait(&commit->work, lock);
-        }
-        commit->idle = false;
-        return;
-    }
+    int late = 0;
+    bool tries = commit->failed || commit->room != INT64_MAX;
     clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += (time_t)((until.tv_nsec + RETRY_NS) / FILA_S);
     until.tv_nsec = (until.tv_nsec + RETRY_NS) % FILA_S;
-    if (!commit->over) {
-        (void)pthread_cond_timedwait(&commit->work, lock, &until);
+    commit->idle = true;
+    while (commit->idle && !has_work(commit) && !commit->over && late == 0) {
+        late = tries ? pthread_cond_timedwait(&commit->work, lock, &until)
+                     : pthread_cond_wait(&commit->work, lock);
     }
+    commit->idle = false;
 }
 
 /* Gives up the engine; lock held. What waits for the open group is among the answers that fail. */
@@ -341,10 +371,12 @@ static void commit_once(struct fb_commit *commit)
     fila_broker *broker = commit->broker;
     struct held_answer *answers = take_answers(commit);
     bool any = fq_journal_take(broker->engine, &commit->group);
+    int64_t room;
     fila_error error;
     fila_error refusal;
     fila_status status = FILA_OK;
     commit->storing = true;
+    commit->used = 0;
     (void)pthread_mutex_unlock(&broker->lock);
     if (any) {
         status = fb_store_write(commit->store, &commit->group, to_wall(), &error);
@@ -366,7 +398,9 @@ static void commit_once(struct fb_commit *commit)
         refuse_all(commit, answers, &refusal);
     }
     fq_group_clear(&commit->group);
+    room = fb_store_room(commit->store);
     (void)pthread_mutex_lock(&broker->lock);
+    commit->room = room;
 }
 
 static void *run(void *arg)
@@ -380,9 +414,10 @@ static void *run(void *arg)
             continue;
         }
         wait_for_work(commit);
-        if (commit->failed && !commit->over) {
+        if ((commit->failed || commit->room != INT64_MAX) && !commit->over) {
+            bool failed = commit->failed;
             (void)pthread_mutex_unlock(&broker->lock);
-            recover(commit);
+            (failed ? recover : look_for_room)(commit);
             (void)pthread_mutex_lock(&broker->lock);
         }
     }
@@ -407,6 +442,11 @@ fila_status fb_commit_open(
     commit->broker = broker;
     commit->config = *config;
     commit->last = &commit->first;
+    commit->path = strdup(options->path);
+    if (!commit->path) {
+        fb_commit_free(commit);
+        return fila_fail(reterr, FILA_NO_MEMORY, "no memory for a broker");
+    }
     status = fb_store_open(options->path, options->sync, &commit->store, reterr);
     if (status == FILA_OK) {
         status = fill_engine(commit, broker->engine, reterr);
@@ -415,6 +455,7 @@ fila_status fb_commit_open(
         fb_commit_free(commit);
         return status;
     }
+    commit->room = fb_store_room(commit->store);
     broker->commit = commit;
     return FILA_OK;
 }
@@ -439,6 +480,7 @@ void fb_commit_free(struct fb_commit *commit)
     if (commit) {
         fq_group_free(&commit->group);
         fb_store_close(commit->store);
+        free(commit->path);
         (void)pthread_cond_destroy(&commit->work);
         free(commit);
     }

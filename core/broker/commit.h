@@ -14,6 +14,9 @@
  * and so is every call until the file can be written again, which is tried four times a second.
  * Then the engine is made again from the file, under the streams that are open.
  *
+ * A full disk comes to that only at the worst: the store keeps room for what settles and moves
+ * messages, and calls that need more than is left are refused (fb_commit_take_room).
+ *
  * Safety. All functions with the broker's lock held, except start, stop and free. Answers are given
  * on this thread, without the lock.
  */
@@ -42,6 +45,13 @@ void fb_commit_wake(struct fb_commit *commit);
 
 /* FILA_OK, or why nothing can be done now. */
 fila_status fb_commit_check(const struct fb_commit *commit, fila_error *reterr);
+
+/* Whether the disk is full, so that room is short. */
+bool fb_commit_is_full(const struct fb_commit *commit);
+
+/* For a call that adds so many bytes (0: always well): whether they have room. Else refused as by a
+ * failed write, but nothing was done. */
+fila_status fb_commit_take_room(struct fb_commit *commit, size_t bytes, fila_error *reterr);
 
 /* Whether an answer that is given now would be early. */
 bool fb_commit_pending(const struct fb_commit *commit);

@@ -59,7 +59,29 @@ static void stall(const fila_broker *broker, uint32_t ms)
     }
 }
 
-static fila_fault meet(fila_broker *broker, fila_call call, fila_view queue)
+fila_view fb_queue_of(const fila_request *request)
+{
+    switch (request->call) {
+    case FILA_CALL_ENQUEUE:
+        return request->as.enqueue.queue;
+    case FILA_CALL_ACK:
+    case FILA_CALL_NACK:
+        return request->as.settle.queue;
+    case FILA_CALL_CREATE_QUEUE:
+        return request->as.create_queue.name;
+    case FILA_CALL_CONSUME:
+    case FILA_CALL_DELETE_QUEUE:
+    case FILA_CALL_GET_STATS:
+        return request->as.queue.queue;
+    case FILA_CALL_REDRIVE:
+        return request->as.redrive.dlq_queue;
+    default:
+        return fila_view_of("");
+    }
+}
+
+/* Of the faults of connections, or of all others. */
+static fila_fault meet(fila_broker *broker, fila_call call, fila_view queue, bool of_connections)
 {
     fila_fault met = {.size = sizeof met};
     struct fb_fault *fault;
@@ -67,7 +89,7 @@ static fila_fault meet(fila_broker *broker, fila_call call, fila_view queue)
     DL_FOREACH_SAFE(broker->faults, fault, after)
     {
         if ((fault->what.call != call && fault->what.call != FILA_ANY_CALL) ||
-            !names(fault, queue)) {
+            (fault->what.kind == FILA_FAULT_HALF_OPEN) != of_connections || !names(fault, queue)) {
             continue;
         }
         fault->uses += fault->uses < UINT32_MAX;
@@ -86,7 +108,7 @@ static fila_fault meet(fila_broker *broker, fila_call call, fila_view queue)
 
 fila_fault fb_faults_use(fila_broker *broker, fila_call call, fila_view queue)
 {
-    fila_fault met = meet(broker, call, queue);
+    fila_fault met = meet(broker, call, queue, false);
     if (met.kind == FILA_FAULT_CRASH) {
         fb_crash();
     }
@@ -94,6 +116,21 @@ fila_fault fb_faults_use(fila_broker *broker, fila_call call, fila_view queue)
         stall(broker, met.delay_ms);
     }
     return met;
+}
+
+bool fb_meets_half_open(
+    fila_broker *broker,
+    const fila_request *request,
+    struct fb_half_open *ret_how)
+{
+    if (!atomic_load_explicit(&broker->has_half_open, memory_order_relaxed)) {
+        return false;
+    }
+    (void)pthread_mutex_lock(&broker->lock);
+    fila_fault met = meet(broker, request->call, fb_queue_of(request), true);
+    (void)pthread_mutex_unlock(&broker->lock);
+    *ret_how = (struct fb_half_open){met.delay_ms, met.after_messages};
+    return met.kind == FILA_FAULT_HALF_OPEN;
 }
 
 static void free_list(struct fb_fault *list)
@@ -110,6 +147,7 @@ void fb_faults_clear(fila_broker *broker)
 {
     free_list(broker->faults);
     broker->faults = NULL;
+    atomic_store(&broker->has_half_open, false);
 }
 
 static fila_status check(const fila_fault *fault, fila_error *reterr)
@@ -117,7 +155,7 @@ static fila_status check(const fila_fault *fault, fila_error *reterr)
     bool answers = fault->kind == FILA_FAULT_ERROR || fault->kind == FILA_FAULT_LOSE_REPLY;
     bool of_streams = fault->kind == FILA_FAULT_CUT || fault->kind == FILA_FAULT_FREEZE ||
                       fault->kind == FILA_FAULT_LATE;
-    if (fault->kind < FILA_FAULT_ERROR || fault->kind > FILA_FAULT_CRASH_AFTER) {
+    if (fault->kind < FILA_FAULT_ERROR || fault->kind > FILA_FAULT_HALF_OPEN) {
         return fila_fail(reterr, FILA_INVALID_ARGUMENT, "no fault kind %d", (int)fault->kind);
     }
     if ((unsigned)fault->call >= FILA_CALL_COUNT && fault->call != FILA_ANY_CALL) {
@@ -161,7 +199,14 @@ static struct fb_fault *fault_new(const fila_fault *what, const fila_view *queue
 
 static void append(fila_broker *broker, struct fb_fault *faults)
 {
+    const struct fb_fault *fault;
     (void)pthread_mutex_lock(&broker->lock);
+    DL_FOREACH(faults, fault)
+    {
+        if (fault->what.kind == FILA_FAULT_HALF_OPEN) {
+            atomic_store(&broker->has_half_open, true);
+        }
+    }
     DL_CONCAT(broker->faults, faults);
     (void)pthread_mutex_unlock(&broker->lock);
 }

@@ -31,6 +31,7 @@ enum value {
     VALUE_CODE_14,   /* 14 without one */
     VALUE_CODE_0_14, /* the same; may be 0 */
     VALUE_TIME,
+    VALUE_TIME_0, /* the same; need not be given */
     VALUE_RANGE
 };
 
@@ -65,6 +66,7 @@ static const struct word FAULTS[] = {
     {"stall", FILA_FAULT_STALL, VALUE_TIME},
     {"crash", FILA_FAULT_CRASH, VALUE_NONE},
     {"crash-after", FILA_FAULT_CRASH_AFTER, VALUE_NONE},
+    {"half-open", FILA_FAULT_HALF_OPEN, VALUE_TIME_0},
     {"cut", FILA_FAULT_CUT, VALUE_CODE_0_14},
     {"freeze", FILA_FAULT_FREEZE, VALUE_NONE},
     {"late", FILA_FAULT_LATE, VALUE_RANGE},
@@ -286,6 +288,7 @@ static bool take_value(struct parser *p, const struct word *word, fila_fault *fa
     }
     switch (word->value) {
     case VALUE_TIME:
+    case VALUE_TIME_0:
         return take_time(p, &fault->delay_ms);
     case VALUE_RANGE:
         return take_range(p, fault);
@@ -305,8 +308,10 @@ static bool take_after(struct parser *p, fila_fault *fault)
     if (!take_word(p, after, "such option")) {
         return false;
     }
-    if (fault->kind != FILA_FAULT_CUT && fault->kind != FILA_FAULT_FREEZE) {
-        return refuse(p, start, "only cut and freeze take after=");
+    if (fault->call != FILA_CALL_CONSUME ||
+        (fault->kind != FILA_FAULT_CUT && fault->kind != FILA_FAULT_FREEZE &&
+         fault->kind != FILA_FAULT_HALF_OPEN)) {
+        return refuse(p, start, "only cut, freeze and half-open of consume take after=");
     }
     if (!take(p, '=')) {
         return refuse(p, p->at, "after needs a number of messages, as in after=10");

@@ -61,6 +61,7 @@ enum {
     SERVER_MAX_ADDRESSES = 8,          /* of a host, that are listened on */
     SERVER_RESERVE = 32,               /* file descriptors that connections do not get */
     SERVER_DESCRIPTORS = 64,          /* free at the start, or it is refused: gRPC aborts without */
+    SERVER_PEER_UNKNOWN = 1,          /* who they are; peer 0 is none */
     SERVER_UNKNOWN = FILA_CALL_COUNT, /* the kind of a call to a method that does not exist */
     SERVER_KINDS
 };
@@ -101,6 +102,8 @@ struct server_call {
     int cancelled;
     bool refused;
     bool in_inbox; /* under the inbox's lock */
+    bool is_held;  /* by a connection that is frozen: */
+    struct server_call *next_held;
 };
 
 /* The sockets that are listened on, and the thread that accepts (server_listen.c, server_accept.c).
@@ -119,8 +122,11 @@ struct server_listener {
     bool over;
 };
 
+struct server_frozen;
+
 /* What a connection has open, and which of its calls wait to be served. */
 struct server_peer {
+    struct server_frozen *frozen; /* FILA_FAULT_HALF_OPEN; NULL = it is not */
     size_t calls;
     size_t streams;
     struct server_call *first; /* waiting */
@@ -165,7 +171,9 @@ struct fb_server {
     size_t calls;
     size_t streams;
     size_t refusals;
-    struct server_peer *peers; /* by server_call.peer; 0 is none */
+    struct server_frozen *frozen; /* connections that are */
+    atomic_bool has_frozen;       /* the same, to be asked without the turn */
+    struct server_peer *peers;    /* by server_call.peer; 0 is none */
     size_t peer_count;
     unsigned first_turn; /* the peers with calls that wait, in turn; 0 = none */
     unsigned last_turn;
@@ -202,6 +210,10 @@ void server_join_threads(struct fb_server *server);
 /* Waits up to `ms` (-1: for ever) for the last event of a server that drains or stops; false: it
  * has not come. */
 bool server_wait_end(struct fb_server *server, int ms);
+/* Locks server->turn. */
+void server_take_turn(struct fb_server *server);
+/* After anything that may have woken streams or released slots. */
+void server_finish_turn(struct fb_server *server);
 /* Handles events until a server that was stopped is over. */
 void server_serve_events(struct fb_server *server);
 
@@ -242,6 +254,28 @@ void server_peer_wait(struct server_call *call);
 /* The next of those that wait, one of each connection in turn; NULL: none waits. */
 struct server_call *server_peer_next(struct fb_server *server);
 
+/* Which peer a connection's descriptor is, and the other way round. */
+static inline int server_peer_fd(unsigned peer)
+{
+    return (int)peer - 1;
+}
+
+/* ---- server_freeze.c: connections that are dead without being closed (FILA_FAULT_HALF_OPEN) ----
+ *
+ * Of a frozen connection the kernel drops whatever comes in, by a socket filter, so that neither it
+ * nor gRPC acknowledges anything; what the server would send is held here. When it thaws, the
+ * client's own repetitions bring what was dropped. */
+
+/* Freezes the call's connection from now on, for `ms` (0 = for good). */
+void server_freeze(struct server_call *call, uint32_t ms);
+/* Whether the call's connection is frozen: then server_call_answer, or server_stream_thaw, is
+ * called again when it is not. */
+bool server_freeze_holds(struct server_call *call);
+/* A call has come: one that came by a new connection under an old number is not held. */
+void server_freeze_check(struct server_call *call);
+/* Thaws what is due; all, in a server that stops. Locks: not the turn. */
+void server_thaw(struct fb_server *server);
+
 /* ---- server_unary.c ---- */
 
 /* Takes a call that has come: refuses it, serves it, or has it wait. */
@@ -251,7 +285,9 @@ void server_serve(struct server_call *call);
 
 /* ---- server_stream.c ---- */
 
-void server_stream_open(struct server_call *call, fila_view queue);
+void server_stream_open(struct server_call *call, const fila_request *request);
+/* Goes on after its connection was frozen. */
+void server_stream_thaw(struct server_stream *stream);
 /* Sends what can be sent now. */
 void server_stream_run(struct server_stream *stream);
 /* Notes that the broker has messages. */

@@ -194,6 +194,9 @@ void server_call_answer(struct server_call *call)
          .data.recv_close_on_server.cancelled = &call->cancelled},
     };
     size_t count = 3;
+    if (call->server->frozen && server_freeze_holds(call)) {
+        return;
+    }
     server_status_op(call, &ops[2], &leader);
     if (call->answer.body) {
         ops[count++] = (grpc_op){

@@ -5,10 +5,6 @@
 
 #include <stdlib.h>
 
-enum {
-    UNKNOWN = 1 /* peer 0 is none */
-};
-
 /* Which peer the call's connection is: one more than its descriptor. gRPC calls a connection that
  * it was given "fd:<number>", and one that is gone by any other name. */
 static unsigned peer_of(grpc_call *call)
@@ -33,7 +29,7 @@ static unsigned peer_index(struct fb_server *server, unsigned number)
     size_t count = (size_t)number + 64;
     struct server_peer *peers = realloc(server->peers, count * sizeof *peers);
     if (!peers) {
-        return UNKNOWN;
+        return SERVER_PEER_UNKNOWN;
     }
     memset(peers + server->peer_count, 0, (count - server->peer_count) * sizeof *peers);
     server->peers = peers;

@@ -17,12 +17,16 @@ struct server_stream {
     grpc_byte_buffer *sending;
     grpc_byte_buffer *held; /* taken from the broker, sent next */
     struct server_stream *next_ready;
-    bool is_ready; /* in the server's list of ready streams */
-    bool more;     /* the broker has told of messages, and take has not said empty */
-    bool busy;     /* an operation is on its way; `wrote` will come */
-    bool ended;    /* the broker ended it: call->answer says how */
-    bool finished; /* the status is sent, or nothing can be sent any more */
-    bool closed;   /* `closed` has come */
+    bool is_ready;    /* in the server's list of ready streams */
+    bool more;        /* the broker has told of messages, and take has not said empty */
+    bool busy;        /* an operation is on its way; `wrote` will come */
+    bool ended;       /* the broker ended it: call->answer says how */
+    bool finished;    /* the status is sent, or nothing can be sent any more */
+    bool closed;      /* `closed` has come */
+    bool has_headers; /* they are sent */
+    bool freezes;     /* its connection, when `until_frozen` more messages are sent */
+    uint32_t until_frozen;
+    uint32_t frozen_ms;
 };
 
 /* ---- Messages ---- */
@@ -141,15 +145,29 @@ static void send_status(struct server_stream *stream)
     server_batch(call, &op, 1, &call->wrote);
 }
 
+static void send_headers(struct server_stream *stream)
+{
+    const grpc_op headers = {.op = GRPC_OP_SEND_INITIAL_METADATA};
+    stream->busy = true;
+    stream->has_headers = true;
+    server_batch(stream->call, &headers, 1, &stream->call->wrote);
+}
+
 void server_stream_run(struct server_stream *stream)
 {
-    if (stream->busy || stream->finished) {
+    if (stream->busy || stream->finished ||
+        (stream->call->server->frozen && server_freeze_holds(stream->call))) {
+        return;
+    }
+    if (!stream->has_headers) {
+        send_headers(stream);
         return;
     }
     grpc_byte_buffer *message = stream->held ? stream->held : take(stream);
     stream->held = NULL;
     if (message) {
-        stream->held = take(stream);
+        bool last = stream->freezes && stream->until_frozen == 1;
+        stream->held = last ? NULL : take(stream);
         send_message(stream, message);
     } else if (stream->ended) {
         send_status(stream);
@@ -161,7 +179,8 @@ void server_stream_run(struct server_stream *stream)
 static void free_if_over(struct server_stream *stream)
 {
     struct server_call *call = stream->call;
-    if (!stream->closed || stream->busy || stream->is_ready || server_inbox_holds(call)) {
+    if (!stream->closed || stream->busy || stream->is_ready || call->is_held ||
+        server_inbox_holds(call)) {
         return;
     }
     if (stream->ended) {
@@ -173,10 +192,22 @@ static void free_if_over(struct server_stream *stream)
     server_call_release(call);
 }
 
+/* A message was sent, perhaps the last one before its connection freezes. */
+static void count_sent(struct server_stream *stream)
+{
+    if (stream->freezes && --stream->until_frozen == 0) {
+        stream->freezes = false;
+        server_freeze(stream->call, stream->frozen_ms);
+    }
+}
+
 static void on_wrote(void *owner, bool ok)
 {
     struct server_call *call = owner;
     struct server_stream *stream = call->stream;
+    if (stream->sending && ok) {
+        count_sent(stream);
+    }
     grpc_byte_buffer_destroy(stream->sending);
     stream->sending = NULL;
     stream->busy = false;
@@ -195,6 +226,12 @@ static void on_closed(void *owner, bool ok)
     forget_consumer(stream);
     grpc_byte_buffer_destroy(stream->held);
     stream->held = NULL;
+    free_if_over(stream);
+}
+
+void server_stream_thaw(struct server_stream *stream)
+{
+    server_stream_run(stream);
     free_if_over(stream);
 }
 
@@ -241,18 +278,29 @@ static void on_ready(void *user)
 
 static struct server_stream *stream_new(
     struct server_call *call,
-    fila_view queue,
+    const fila_request *request,
     fila_error *reterr)
 {
     static const struct fb_consumer_events events = {on_ready};
+    fila_broker *broker = call->server->broker;
     struct server_stream *stream = calloc(1, sizeof *stream);
+    struct fb_half_open how;
     if (!stream) {
         (void)fila_fail(reterr, FILA_NO_MEMORY, "no memory for a stream");
         return NULL;
     }
     stream->call = call;
+    if (fb_meets_half_open(broker, request, &how)) {
+        stream->freezes = how.after_messages > 0;
+        stream->until_frozen = how.after_messages;
+        stream->frozen_ms = how.ms;
+        if (!stream->freezes) {
+            server_freeze(call, how.ms);
+        }
+    }
     call->stream = stream; /* `ready` may come before the open returns */
-    if (fb_consumer_open(call->server->broker, queue, &events, stream, &stream->consumer, reterr)) {
+    if (fb_consumer_open(
+            broker, request->as.queue.queue, &events, stream, &stream->consumer, reterr)) {
         call->stream = NULL;
         free(stream);
         return NULL;
@@ -260,10 +308,10 @@ static struct server_stream *stream_new(
     return stream;
 }
 
-void server_stream_open(struct server_call *call, fila_view queue)
+void server_stream_open(struct server_call *call, const fila_request *request)
 {
     fila_error error;
-    struct server_stream *stream = stream_new(call, queue, &error);
+    struct server_stream *stream = stream_new(call, request, &error);
     if (!stream) {
         server_answer_set(&call->answer, NULL, &error);
         server_call_answer(call);
@@ -275,8 +323,6 @@ void server_stream_open(struct server_call *call, fila_view queue)
         .op = GRPC_OP_RECV_CLOSE_ON_SERVER,
         .data.recv_close_on_server.cancelled = &call->cancelled,
     };
-    grpc_op headers = {.op = GRPC_OP_SEND_INITIAL_METADATA};
     server_batch(call, &close, 1, &call->closed);
-    stream->busy = true;
-    server_batch(call, &headers, 1, &call->wrote);
+    server_stream_run(stream);
 }

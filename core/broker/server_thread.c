@@ -16,11 +16,8 @@ static void on_down(void *owner, bool ok)
     server->down = true;
 }
 
-/* Handles one event, with the turn. */
-static void handle(struct fb_server *server, const grpc_event *event)
+void server_finish_turn(struct fb_server *server)
 {
-    struct server_event *what = event->tag;
-    what->run(what->owner, event->success);
     server_run_ready(server);
     if (server->down && server->slots == 0 && !server->closing) {
         server->closing = true;
@@ -28,7 +25,15 @@ static void handle(struct fb_server *server, const grpc_event *event)
     }
 }
 
-static void take_turn(struct fb_server *server)
+/* Handles one event, with the turn. */
+static void handle(struct fb_server *server, const grpc_event *event)
+{
+    struct server_event *what = event->tag;
+    what->run(what->owner, event->success);
+    server_finish_turn(server);
+}
+
+void server_take_turn(struct fb_server *server)
 {
     pthread_mutex_lock(&server->turn);
     atomic_store_explicit(&server->self, pthread_self(), memory_order_relaxed);
@@ -80,7 +85,7 @@ void server_serve_events(struct fb_server *server)
         if (event.type == GRPC_QUEUE_SHUTDOWN) {
             return;
         }
-        take_turn(server);
+        server_take_turn(server);
         step(server, &event, &progress);
         idle = server->waiting == 0;
         atomic_fetch_add_explicit(&server->turns, 1, memory_order_relaxed);
@@ -91,7 +96,7 @@ void server_serve_events(struct fb_server *server)
 static void *serve(void *arg)
 {
     struct fb_server *server = arg;
-    take_turn(server);
+    server_take_turn(server);
     for (unsigned kind = 0; kind < SERVER_KINDS; kind++) {
         server_post(server, kind);
     }
@@ -109,7 +114,7 @@ static void *serve(void *arg)
 /* Tells the thread, which may sleep by now, of calls that have come to wait: by an event. */
 static void tell_of_waiting(struct fb_server *server)
 {
-    take_turn(server);
+    server_take_turn(server);
     if (server->waiting) {
         server_batch(server->peers[server->first_turn].first, NULL, 0, &server->on_wake);
     }
@@ -126,7 +131,7 @@ static bool relieve(struct fb_server *server, unsigned turns)
         if (event.type == GRPC_QUEUE_SHUTDOWN) {
             return false;
         }
-        take_turn(server);
+        server_take_turn(server);
         bool done = event.type == GRPC_QUEUE_TIMEOUT && server->waiting == 0;
         step(server, &event, &progress);
         pthread_mutex_unlock(&server->turn);
@@ -169,6 +174,7 @@ static void *stand_by(void *arg)
     unsigned seen = 0;
     while (!rest(server)) {
         unsigned turns = atomic_load_explicit(&server->turns, memory_order_relaxed);
+        server_thaw(server);
         if (turns == seen && !relieve(server, turns)) {
             break;
         }

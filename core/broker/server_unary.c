@@ -87,6 +87,15 @@ static bool admit(struct server_call *call, fila_error *reterr)
     return false;
 }
 
+static void serve_unary(struct server_call *call, const fila_request *request)
+{
+    struct fb_half_open how;
+    if (fb_meets_half_open(call->server->broker, request, &how)) {
+        server_freeze(call, how.ms);
+    }
+    fb_call(call->server->broker, request, on_reply, call);
+}
+
 static void dispatch(struct server_call *call)
 {
     struct fila_scratch scratch = {0};
@@ -102,9 +111,9 @@ static void dispatch(struct server_call *call)
         fila_request_read((fila_call)call->kind, bytes, len, &scratch, &request, &error)) {
         fail(call, &error);
     } else if (call->kind == FILA_CALL_CONSUME) {
-        server_stream_open(call, request.as.queue.queue);
+        server_stream_open(call, &request);
     } else {
-        fb_call(call->server->broker, &request, on_reply, call);
+        serve_unary(call, &request);
     }
     fila_scratch_free(&scratch);
 }
@@ -134,7 +143,12 @@ void server_arrive(struct server_call *call)
     fila_error error;
     if (!admit(call, &error)) {
         refuse(call, &error);
-    } else if (server_peer_is_greedy(call)) {
+        return;
+    }
+    if (call->server->frozen) {
+        server_freeze_check(call);
+    }
+    if (server_peer_is_greedy(call)) {
         server_peer_wait(call);
     } else {
         server_serve(call);

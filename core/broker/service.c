@@ -338,27 +338,6 @@ static const struct call_row ROWS[FILA_CALL_COUNT] = {
     [FILA_CALL_GET_ACL] = {check_unimplemented, NULL},
 };
 
-/* The queue that a request names, for the faults. */
-static fila_view queue_of(const fila_request *request)
-{
-    switch (request->call) {
-    case FILA_CALL_ENQUEUE:
-        return request->as.enqueue.queue;
-    case FILA_CALL_ACK:
-    case FILA_CALL_NACK:
-        return request->as.settle.queue;
-    case FILA_CALL_CREATE_QUEUE:
-        return request->as.create_queue.name;
-    case FILA_CALL_DELETE_QUEUE:
-    case FILA_CALL_GET_STATS:
-        return request->as.queue.queue;
-    case FILA_CALL_REDRIVE:
-        return request->as.redrive.dlq_queue;
-    default:
-        return fila_view_of("");
-    }
-}
-
 /* ---- Answers ---- */
 
 fila_status fb_enter(fila_broker *broker, fila_error *reterr)
@@ -440,18 +419,54 @@ static void crash_instead(void *user, const fila_reply *reply, const fila_error 
     fb_crash();
 }
 
+/* What a call that adds something adds to a file, about; 0: it adds nothing. */
+static size_t growth(const struct call *call)
+{
+    const fila_request *request = call->request;
+    const struct fq_engine *engine = call->broker->engine;
+    size_t bytes = 256;
+    switch (request->call) {
+    case FILA_CALL_ENQUEUE:
+        for (size_t i = 0; i < request->as.enqueue.header_count; i++) {
+            const fila_header *header = &request->as.enqueue.headers[i];
+            bytes += header->key.len + header->value.len + 8;
+        }
+        bytes += request->as.enqueue.payload.len;
+        return fq_exists(engine, request->as.enqueue.queue) ? bytes : 0;
+    case FILA_CALL_CREATE_QUEUE:
+        bytes += request->as.create_queue.on_enqueue_script.len +
+                 request->as.create_queue.on_failure_script.len;
+        return fq_exists(engine, request->as.create_queue.name) ? 0 : bytes;
+    case FILA_CALL_SET_CONFIG:
+        return request->as.config.value.len ? bytes + request->as.config.value.len : 0;
+    default:
+        return 0;
+    }
+}
+
+/* Whether the store can take the call. Lock held. */
+static fila_status check_store(struct call *call)
+{
+    struct fb_commit *commit = call->broker->commit;
+    fila_status status = fb_commit_check(commit, &call->error);
+    if (status == FILA_OK && fb_commit_is_full(commit)) {
+        status = fb_commit_take_room(commit, growth(call), &call->error);
+    }
+    return status;
+}
+
 /* Checks and runs the call as its fault lets it; true: it is parked. Lock held. */
 static bool execute(struct call *call, fb_reply_fn on_reply, void *user)
 {
     fila_broker *broker = call->broker;
     const fila_request *request = call->request;
-    fila_fault fault = fb_faults_use(broker, request->call, queue_of(request));
+    fila_fault fault = fb_faults_use(broker, request->call, fb_queue_of(request));
     int64_t now = fila_now();
     if (fault.kind == FILA_FAULT_HANG) {
         return park(call, FILA_NEVER, on_reply, user);
     }
     if (call->status == FILA_OK && broker->commit) {
-        call->status = fb_commit_check(broker->commit, &call->error);
+        call->status = check_store(call);
     }
     if (call->status == FILA_OK && fault.kind != FILA_FAULT_ERROR) {
         call->status = ROWS[request->call].run(call, now);

@@ -32,6 +32,19 @@ typedef void (*fb_reply_fn)(void *user, const fila_reply *reply, const fila_erro
  * read before it returns. Thread: any. */
 void fb_call(fila_broker *broker, const fila_request *request, fb_reply_fn on_reply, void *user);
 
+/* What a front end makes of a connection (FILA_FAULT_HALF_OPEN). */
+struct fb_half_open {
+    uint32_t ms; /* 0 = for good */
+    uint32_t after_messages;
+};
+
+/* Front ends with connections ask before each call, Consume included: counts a use of these faults,
+ * and says whether the call meets one. Thread: any. */
+bool fb_meets_half_open(
+    fila_broker *broker,
+    const fila_request *request,
+    struct fb_half_open *ret_how);
+
 /* A message out of a consumer's slots. The views live until fb_delivery_release. */
 struct fb_delivery {
     struct fila_message_fields fields; /* queue: the DLQ's name for a moved message */

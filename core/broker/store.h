@@ -20,6 +20,10 @@
  * the file is as it was before, and writing can be tried again: a full disk may have room again.
  * Opening never changes a file that it refuses.
  *
+ * A full disk. Room is kept for what settles and moves messages, which makes room in the file: only
+ * a group that brings more new messages than fb_store_room says may fail for want of it, as long as
+ * nobody else takes what is left.
+ *
  * Thread: a store belongs to whoever holds it, one thread at a time.
  */
 #ifndef FILA_BROKER_STORE_H
@@ -63,6 +67,10 @@ FILA_NODISCARD fila_status fb_store_write(
 
 /* Whether the file can grow by a little, tried: for recovery after a failed write. */
 FILA_NODISCARD fila_status fb_store_probe(struct fb_store *store, fila_error *reterr);
+
+/* Bytes that new messages may take until it is asked again: INT64_MAX unless the disk is full.
+ * Tries whether it still is. */
+FILA_NODISCARD int64_t fb_store_room(struct fb_store *store);
 
 /* Moves what was written to where it stays, when enough has piled up: between groups. A failure is
  * met again by the next write. */

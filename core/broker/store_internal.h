@@ -7,6 +7,7 @@
  *   store_write.c    groups
  *   store_load.c     reading everything
  *   store_codec.c    headers and throttle keys in a blob
+ *   store_reserve.c  what is kept free for a full disk
  *
  * Layout. `message` is appended to and deleted from by its rowid, the engine's sequence number, and
  * has no other index: the engine knows where everything is. What changes while a message lives is
@@ -17,6 +18,11 @@
  * The file is in WAL mode and locked for this process alone, which also spares the shared memory
  * beside it. What is written goes to FILE-wal, and from there to its place when FB_WAL_PAGES have
  * piled up.
+ *
+ * Reserve. Deleting takes room too: in the log, and in the file when the log is moved there. So a
+ * file without a name holds as much as the log does and FB_RESERVE_BYTES. When the disk is full it
+ * is given up, the log is moved, and its file, which never shrinks then, is written over and over:
+ * what makes no message more goes on, and messages do as far as others left pages behind.
  */
 #ifndef FILA_BROKER_STORE_INTERNAL_H
 #define FILA_BROKER_STORE_INTERNAL_H
@@ -29,7 +35,9 @@
 #define FB_SCHEMA_VERSION 2
 #define FB_WAL_PAGES      4000 /* 16 MiB */
 #define FB_CACHE_KIB      8192
+#define FB_PAGE_BYTES     4096
 #define FB_PROBE_BYTES    262144
+#define FB_RESERVE_BYTES  262144
 
 enum fb_statement {
     FB_BEGIN,
@@ -52,6 +60,9 @@ struct fb_store {
     sqlite3 *db;
     char *path;
     int wal_pages; /* since the last checkpoint */
+    int reserve;   /* its descriptor; -1 = none can be had here */
+    int64_t reserved;
+    bool low; /* the disk is full, and the reserve in use */
     sqlite3_stmt *statements[FB_STATEMENT_COUNT];
     uint8_t *scratch; /* store_write.c: an encoded blob */
     size_t scratch_size;
@@ -67,6 +78,19 @@ void fb_store_trust(struct fb_store *store);
 bool fb_store_exec(struct fb_store *store, const char *sql);
 /* The first column of the first row; `otherwise` without one. */
 int64_t fb_store_number(struct fb_store *store, const char *sql, int64_t otherwise);
+
+/* Moves the log to where it stays, so that the next write begins it anew; false if that was not
+ * possible, as the next write may find out too. */
+bool fb_store_checkpoint(struct fb_store *store);
+
+/* ---- store_reserve.c ---- */
+
+void fb_reserve_open(struct fb_store *store);
+void fb_reserve_close(struct fb_store *store);
+/* After a write: sees to it that it is large enough, or finds that the disk is full. */
+void fb_reserve_keep(struct fb_store *store);
+/* The disk is full: gives it up. Not within a transaction. */
+void fb_reserve_use(struct fb_store *store);
 
 /* ---- store_schema.c ---- */
 

@@ -46,6 +46,12 @@ fila_status fb_store_probe(struct fb_store *store, fila_error *reterr)
     return fila_fail(reterr, FILA_UNSUPPORTED, "no store");
 }
 
+int64_t fb_store_room(struct fb_store *store)
+{
+    (void)store;
+    return INT64_MAX;
+}
+
 void fb_store_rest(struct fb_store *store)
 {
     (void)store;

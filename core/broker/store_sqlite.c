@@ -173,6 +173,7 @@ fila_status fb_store_open(
         free(store);
         return fila_fail(reterr, FILA_NO_MEMORY, "no memory for a store");
     }
+    store->reserve = -1;
     if (open_database(store) != SQLITE_OK) {
         status = store->db ? fb_store_fail(store, "open", reterr)
                            : fila_fail(reterr, FILA_NO_MEMORY, "no memory for a store");
@@ -192,6 +193,10 @@ fila_status fb_store_open(
 void fb_store_trust(struct fb_store *store)
 {
     keep_log(store, 0);
+    if (store->reserve < 0) {
+        fb_reserve_open(store);
+        fb_reserve_keep(store);
+    }
 }
 
 void fb_store_close(struct fb_store *store)
@@ -203,6 +208,7 @@ void fb_store_close(struct fb_store *store)
         (void)sqlite3_finalize(store->statements[i]);
     }
     (void)sqlite3_close(store->db);
+    fb_reserve_close(store);
     free(store->scratch);
     free(store->path);
     free(store);
@@ -210,11 +216,22 @@ void fb_store_close(struct fb_store *store)
 
 /* ---- Housekeeping ---- */
 
+bool fb_store_checkpoint(struct fb_store *store)
+{
+    int pages = 0;
+    int moved = -1;
+    bool done = sqlite3_wal_checkpoint_v2(
+                    store->db, NULL, SQLITE_CHECKPOINT_PASSIVE, &pages, &moved) == SQLITE_OK &&
+                moved == pages;
+    store->wal_pages = done ? 0 : store->wal_pages;
+    return done;
+}
+
 void fb_store_rest(struct fb_store *store)
 {
+    fb_reserve_keep(store);
     if (store->wal_pages >= FB_WAL_PAGES) {
-        store->wal_pages = 0;
-        (void)sqlite3_wal_checkpoint_v2(store->db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+        (void)fb_store_checkpoint(store);
     }
 }
 
@@ -223,7 +240,8 @@ fila_status fb_store_probe(struct fb_store *store, fila_error *reterr)
     char sql[128];
     /* No user's key is empty. */
     (void)snprintf(
-        sql, sizeof sql, "REPLACE INTO setting(key,value) VALUES('',zeroblob(%d))", FB_PROBE_BYTES);
+        sql, sizeof sql, "REPLACE INTO setting(key,value) VALUES('',zeroblob(%d))",
+        store->low ? FB_PAGE_BYTES : FB_PROBE_BYTES);
     if (!sqlite3_get_autocommit(store->db)) {
         (void)fb_store_exec(store, "ROLLBACK");
     }

@@ -213,6 +213,30 @@ static bool write_all(struct fb_store *store, const struct fq_group *group, int6
     return true;
 }
 
+static void roll_back(struct fb_store *store)
+{
+    if (!sqlite3_get_autocommit(store->db)) {
+        (void)fb_store_step(store, FB_ROLLBACK);
+    }
+}
+
+static bool write_group(struct fb_store *store, const struct fq_group *group, int64_t to_wall)
+{
+    return fb_store_step(store, FB_BEGIN) && write_all(store, group, to_wall) &&
+           fb_store_step(store, FB_COMMIT);
+}
+
+/* Once more with the reserve, if the disk is full. */
+static bool write_again(struct fb_store *store, const struct fq_group *group, int64_t to_wall)
+{
+    if (sqlite3_errcode(store->db) != SQLITE_FULL || store->low) {
+        return false;
+    }
+    roll_back(store);
+    fb_reserve_use(store);
+    return write_group(store, group, to_wall);
+}
+
 fila_status fb_store_write(
     struct fb_store *store,
     const struct fq_group *group,
@@ -223,13 +247,13 @@ fila_status fb_store_write(
     if (group->incomplete) {
         return fila_fail(reterr, FILA_NO_MEMORY, "%s: no memory to write", store->path);
     }
-    if (fb_store_step(store, FB_BEGIN) && write_all(store, group, to_wall) &&
-        fb_store_step(store, FB_COMMIT)) {
+    if (write_group(store, group, to_wall) || write_again(store, group, to_wall)) {
+        if (store->low) { /* before anybody else takes the room for it */
+            (void)fb_store_checkpoint(store);
+        }
         return FILA_OK;
     }
     status = fb_store_fail(store, "write", reterr);
-    if (!sqlite3_get_autocommit(store->db)) {
-        (void)fb_store_step(store, FB_ROLLBACK);
-    }
+    roll_back(store);
     return status;
 }

@@ -133,6 +133,7 @@ static void apply_fault(struct fb_consumer *consumer, const fila_fault *fault, i
     case FILA_FAULT_ERROR:
     case FILA_FAULT_LOSE_REPLY:
     case FILA_FAULT_HANG:
+    case FILA_FAULT_HALF_OPEN: /* the front end's */
     default:
         break;
     }

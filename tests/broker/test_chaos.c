@@ -78,6 +78,9 @@ Test(chaos, what_is_understood)
         {"any:stall=5s@100", "255/ 8 0 5000+0 0 100x1 0"},
         {"any:crash@100", "255/ 9 0 0+0 0 100x1 0"},
         {"enqueue:crash-after@100", "0/ 10 0 0+0 0 100x1 0"},
+        {"ack/q:half-open@3", "2/q 11 0 0+0 0 3x1 0"},
+        {"any:half-open=20s@1%", "255/ 11 0 20000+0 0 1x0 10000"},
+        {"consume:half-open=5s,after=10", "1/ 11 0 5000+0 10 1x0 0"},
         {"create-queue:error=8;delete-queue:error=8;set-config:error=8;get-config:error=8",
          "4/ 1 8 0+0 0 1x0 0|5/ 1 8 0+0 0 1x0 0|6/ 1 8 0+0 0 1x0 0|7/ 1 8 0+0 0 1x0 0"},
         {"list-config:error=8;stats:error=8;redrive:error=8;list-queues:error=8",
@@ -100,7 +103,7 @@ Test(chaos, what_is_not_is_pointed_at)
     "there are: any, enqueue, consume, ack, nack, create-queue, delete-queue, set-config, " \
     "get-config, list-config, stats, redrive, list-queues"
 #define FAULTS_ARE \
-    "there are: error, lose, delay, hang, stall, crash, crash-after, cut, freeze, late"
+    "there are: error, lose, delay, hang, stall, crash, crash-after, half-open, cut, freeze, late"
 
     static const struct {
         const char *spec;
@@ -132,7 +135,12 @@ Test(chaos, what_is_not_is_pointed_at)
         {"any:late=1s", "4 at character 5: only consume has late"},
         {"consume:late=2s..1s", "13 at character 14: the range ends before it begins"},
         {"consume:late=2s..", "17 at character 18: a time is missing, such as 200ms, 5s or 1min"},
-        {"consume:hang,after=1", "12 at character 13: only cut and freeze take after="},
+        {"consume:hang,after=1",
+         "12 at character 13: only cut, freeze and half-open of consume take after="},
+        {"ack:half-open,after=1",
+         "13 at character 14: only cut, freeze and half-open of consume take after="},
+        {"ack:half-open=forever",
+         "14 at character 15: a time is missing, such as 200ms, 5s or 1min"},
         {"consume:cut,for=1", "12 at character 13: no such option; there are: after"},
         {"consume:cut,after",
          "17 at character 18: after needs a number of messages, as in after=10"},

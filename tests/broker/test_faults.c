@@ -244,7 +244,7 @@ Test(fault, what_makes_no_sense_is_refused)
         {{.kind = FILA_FAULT_LATE, .call = FILA_ANY_CALL, .nth = 1},
          "only Consume can be cut, frozen or late, not any call"},
         {{.kind = (fila_fault_kind)0, .call = FILA_CALL_ACK, .nth = 1}, "no fault kind 0"},
-        {{.kind = (fila_fault_kind)11, .call = FILA_CALL_ACK, .nth = 1}, "no fault kind 11"},
+        {{.kind = (fila_fault_kind)12, .call = FILA_CALL_ACK, .nth = 1}, "no fault kind 12"},
         {{.kind = FILA_FAULT_HANG, .call = FILA_CALL_COUNT, .nth = 1}, "no call 17"},
         {{.kind = FILA_FAULT_HANG, .call = FILA_CALL_ACK, .nth = 1, .chance = 1000001},
          "chance is 1000001: must be at most 1000000"},

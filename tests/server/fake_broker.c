@@ -241,6 +241,17 @@ void fake_fail_with(struct fila_broker *fake, const fila_error *error)
     fake->fail = *error;
 }
 
+bool fb_meets_half_open(
+    fila_broker *broker,
+    const fila_request *request,
+    struct fb_half_open *ret_how)
+{
+    (void)broker;
+    (void)request;
+    (void)ret_how;
+    return false;
+}
+
 /* ---- Consumers ---- */
 
 fila_status fb_consumer_open(

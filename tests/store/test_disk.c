@@ -7,8 +7,6 @@
 #include "faulty_vfs.h"
 #include "store_rig.h"
 
-#include <sched.h>
-#include <sys/mount.h>
 #include <unistd.h>
 
 static const char *file;
@@ -198,62 +196,4 @@ Test(disk, it_can_be_closed_while_it_fails)
     faulty_heal();
     broker = must_open(file, 5);
     cr_expect(eq(u64, depth_of(broker, "q"), 1));
-}
-
-/* ---- A disk that really is full: a small tmpfs, where one can be mounted ---- */
-
-static bool mount_small(const char *folder)
-{
-    return unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
-           mount("tmpfs", folder, "tmpfs", 0, "size=3m") == 0;
-}
-
-static fila_status put_big(void)
-{
-    static char bytes[65536];
-    fila_request request = {.call = FILA_CALL_ENQUEUE};
-    fila_error error;
-    request.as.enqueue.queue = fila_view_of("q");
-    request.as.enqueue.payload = (fila_view){bytes, sizeof bytes};
-    (void)ask_call(broker, &request, &error);
-    if (error.code != FILA_OK) {
-        expect_sick(&error, "the disk is full");
-    }
-    return error.code;
-}
-
-Test(small_disk, full_and_well_again)
-{
-    char folder[160];
-    uint64_t confirmed = 0;
-    uint64_t depth;
-    file = new_path();
-    (void)snprintf(folder, sizeof folder, "%s", file);
-    *strrchr(folder, '/') = '\0';
-    if (!mount_small(folder)) {
-        remove_path();
-        cr_skip("no tmpfs can be mounted here");
-    }
-    broker = must_open(file, 5);
-    must_create(broker, "q", 600000);
-    while (put_big() == FILA_OK) {
-        confirmed++;
-        cr_assert(lt(u64, confirmed, 48), "3 MiB are full at last");
-    }
-    cr_expect(gt(u64, confirmed, 8));
-    cr_expect(eq(int, put_big(), FILA_INTERNAL));
-    cr_assert(mount(NULL, folder, NULL, MS_REMOUNT, "size=16m") == 0);
-    wait_until_well();
-    depth = depth_of(broker, "q");
-    cr_expect(eq(u64, depth, confirmed), "what was answered with 13 is not there");
-    for (int i = 0; i < 40; i++) {
-        cr_assert(eq(int, put_big(), FILA_OK));
-    }
-    fila_broker_free(broker);
-    broker = must_open(file, 5);
-    cr_expect(eq(u64, depth_of(broker, "q"), confirmed + 40));
-    fila_broker_free(broker);
-    remove_path();
-    (void)umount(folder);
-    (void)rmdir(folder);
 }

@@ -14,10 +14,13 @@
  * there is a queue of that name (contract B3, B10, B12).
  *
  * It differs on purpose in this:
- * - In a file, an answer waits for the disk (`sync`), and an error of the disk is answered with 13;
- *   after it every call is, until the file can be written again, and then all is as the file says:
- *   a delivery that was leased but not yet read then comes at the end of its lease. Streams stay
- *   open.
+ * - In a file, an answer waits for the disk (`sync`). On a full disk what adds something (enqueue,
+ *   a new queue or setting) is answered with 13, and nothing was done; the rest goes on in as much
+ *   room as the log has, which is kept free for it from the start (a file without a name), and so
+ *   do enqueues in the place of what was acked. Any other error of the disk is answered with 13
+ *   too; after it every call is, until the file can be written again, and then all is as the file
+ *   says: a delivery that was leased but not yet read then comes at the end of its lease. Streams
+ *   stay open.
  * - A queue name over 65,535 bytes is refused (3); it stops a server (contract A7).
  * - Calls for API keys and ACLs are refused (12), as by servers that do not have them yet. There is
  *   no cluster.
@@ -144,19 +147,26 @@ typedef enum fila_fault_kind {
     FILA_FAULT_STALL,  /* the broker stands still for `delay_ms` before it does it: no call, message
                           or keepalive ping is answered on any connection, and none is closed */
     FILA_FAULT_CRASH,  /* the process is killed (SIGKILL) before it does it */
-    FILA_FAULT_CRASH_AFTER /* the same when it is done, and durable where there is a file, but
-                              before it is answered */
+    FILA_FAULT_CRASH_AFTER, /* the same when it is done, and durable where there is a file, but
+                               before it is answered */
+    FILA_FAULT_HALF_OPEN /* it is done, and from then on the TCP connection that it came by is dead
+                            for `delay_ms` (0 = for good) without being closed: what the client
+                            sends is not even acknowledged, no keepalive ping and no call is
+                            answered, no message comes. CONSUME: with `after_messages`, when so
+                            many were sent. After the time all goes on where it was. A unix socket
+                            answers pings still; in process there is no connection to lose, and
+                            this fault is not met */
 } fila_fault_kind;
 
 #define FILA_ANY_CALL ((fila_call)255) /* for fila_fault.call */
 
 /* One scripted fault: it applies to the nth use of a call (1 = the next), `count` times in a row (0
  * = for ever), or to a random part of these. Uses are counted from when it was added, by each fault
- * for itself; of several that apply the one added first does. Of a CONSUME, LOSE_REPLY leases a
- * pipe of messages to nobody, DELAY leases them and hands out nothing before `delay_ms`, and HANG
- * opens a stream that stays silent. Calls that are delayed or hang count as waiting
- * (command_capacity). What is random comes of `seed` and the number of the use (LATE: of the
- * message), so the same uses meet the same faults. */
+ * for itself; of several that apply the one added first does, and a HALF_OPEN beside any other. Of
+ * a CONSUME, LOSE_REPLY leases a pipe of messages to nobody, DELAY leases them and hands out
+ * nothing before `delay_ms`, and HANG opens a stream that stays silent. Calls that are delayed or
+ * hang count as waiting (command_capacity). What is random comes of `seed` and the number of the
+ * use (LATE: of the message), so the same uses meet the same faults. */
 typedef struct fila_fault {
     size_t size; /* sizeof(fila_fault) */
     fila_fault_kind kind;
