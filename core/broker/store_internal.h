@@ -56,9 +56,18 @@ enum fb_statement {
     FB_STATEMENT_COUNT
 };
 
+/* Which file a name meant. */
+struct fb_place {
+    uint64_t device;
+    uint64_t number;
+};
+
 struct fb_store {
     sqlite3 *db;
     char *path;
+    char *log_path;
+    struct fb_place place; /* of the file, and of its log */
+    struct fb_place log_place;
     int wal_pages; /* since the last checkpoint */
     int reserve;   /* its descriptor; -1 = none can be had here */
     int64_t reserved;
@@ -82,6 +91,10 @@ int64_t fb_store_number(struct fb_store *store, const char *sql, int64_t otherwi
 /* Moves the log to where it stays, so that the next write begins it anew; false if that was not
  * possible, as the next write may find out too. */
 bool fb_store_checkpoint(struct fb_store *store);
+
+/* FILA_OK while the names mean the files that were opened. SQLite would go on writing to what was
+ * deleted, and nobody would ever read it. */
+FILA_NODISCARD fila_status fb_store_check_place(struct fb_store *store, fila_error *reterr);
 
 /* ---- store_reserve.c ---- */
 

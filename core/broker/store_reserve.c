@@ -89,13 +89,7 @@ void fb_reserve_keep(struct fb_store *store)
 static int64_t log_bytes(const struct fb_store *store)
 {
     struct stat about;
-    char *name = NULL;
-    int64_t size = 0;
-    if (asprintf(&name, "%s-wal", store->path) > 0) {
-        size = stat(name, &about) == 0 ? about.st_size : 0;
-        free(name);
-    }
-    return size;
+    return stat(store->log_path, &about) == 0 ? about.st_size : 0;
 }
 
 int64_t fb_store_room(struct fb_store *store)

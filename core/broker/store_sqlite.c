@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 static const char *const STATEMENTS[FB_STATEMENT_COUNT] = {
     [FB_BEGIN] = "BEGIN IMMEDIATE",
@@ -85,6 +86,39 @@ static int on_wal(void *user, sqlite3 *db, const char *name, int pages)
     (void)name;
     store->wal_pages = pages;
     return SQLITE_OK;
+}
+
+/* ---- Where it is ---- */
+
+static struct fb_place place_of(const char *path)
+{
+    struct stat about;
+    if (stat(path, &about) != 0) {
+        return (struct fb_place){0, 0};
+    }
+    return (struct fb_place){about.st_dev, about.st_ino};
+}
+
+static bool is_at(const char *path, struct fb_place place)
+{
+    struct fb_place now = place_of(path);
+    return now.device == place.device && now.number == place.number;
+}
+
+fila_status fb_store_check_place(struct fb_store *store, fila_error *reterr)
+{
+    if (store->log_place.number == 0) { /* SQLite had not made it yet */
+        store->log_place = place_of(store->log_path);
+    }
+    const char *gone = !is_at(store->path, store->place)           ? store->path
+                       : !is_at(store->log_path, store->log_place) ? store->log_path
+                                                                   : NULL;
+    if (!gone) {
+        return FILA_OK;
+    }
+    return fila_fail(
+        reterr, FILA_INTERNAL,
+        "%s was moved or deleted while it was in use: put it back where it was", gone);
 }
 
 /* ---- Open and close ---- */
@@ -169,7 +203,8 @@ fila_status fb_store_open(
         return status;
     }
     store = calloc(1, sizeof *store);
-    if (!store || !(store->path = strdup(path))) {
+    if (!store || !(store->path = strdup(path)) || asprintf(&store->log_path, "%s-wal", path) < 0) {
+        free(store ? store->path : NULL);
         free(store);
         return fila_fail(reterr, FILA_NO_MEMORY, "no memory for a store");
     }
@@ -193,6 +228,8 @@ fila_status fb_store_open(
 void fb_store_trust(struct fb_store *store)
 {
     keep_log(store, 0);
+    store->place = place_of(store->path);
+    store->log_place = place_of(store->log_path);
     if (store->reserve < 0) {
         fb_reserve_open(store);
         fb_reserve_keep(store);
@@ -211,6 +248,7 @@ void fb_store_close(struct fb_store *store)
     fb_reserve_close(store);
     free(store->scratch);
     free(store->path);
+    free(store->log_path);
     free(store);
 }
 
@@ -238,6 +276,10 @@ void fb_store_rest(struct fb_store *store)
 fila_status fb_store_probe(struct fb_store *store, fila_error *reterr)
 {
     char sql[128];
+    fila_status status = fb_store_check_place(store, reterr);
+    if (status != FILA_OK) {
+        return status;
+    }
     /* No user's key is empty. */
     (void)snprintf(
         sql, sizeof sql, "REPLACE INTO setting(key,value) VALUES('',zeroblob(%d))",

@@ -247,6 +247,10 @@ fila_status fb_store_write(
     if (group->incomplete) {
         return fila_fail(reterr, FILA_NO_MEMORY, "%s: no memory to write", store->path);
     }
+    status = fb_store_check_place(store, reterr);
+    if (status != FILA_OK) {
+        return status;
+    }
     if (write_group(store, group, to_wall) || write_again(store, group, to_wall)) {
         if (store->low) { /* before anybody else takes the room for it */
             (void)fb_store_checkpoint(store);

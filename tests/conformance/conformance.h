@@ -5,8 +5,9 @@
  * the embedded broker in process, the embedded broker over gRPC, and a real Fila server.
  *
  * Properties. A row is a function that drives a broker as a client would and says what it expected
- * where that differs. Facts that no client can see have a row too, with the reason, and a fact
- * without any row fails the suite (contract.c lists the facts): what is covered is visible.
+ * where that differs. Facts that no client can see have a row too, with the reason. contract.c says
+ * what each fact says and which rows show it, and the suite fails where it names a row that is not
+ * there or a row is not named: `conformance --facts` prints that map.
  *
  * Operation. The runner (main.c, batch.c) forks a process for a batch of rows: all the rows that
  * can share a broker, or one that needs a broker of its own. A row that differs ends its process at
@@ -82,8 +83,16 @@ extern const struct rows ROWS_QUEUES;  /* B12 to B14, C */
 extern const struct rows ROWS_SCRIPTS; /* B7 to B9, C: queue scripts */
 extern const struct rows ROWS_HINTS;   /* I */
 
-/* Every fact, by its number in the contract; ends with NULL. */
-extern const char *const CONTRACT[];
+/* What a fact says, and the rows that show it, or say why none can: their ids, with blanks between.
+ */
+struct claim {
+    const char *fact; /* by its number in the contract */
+    const char *says;
+    const char *rows;
+};
+
+/* Every fact, in the contract's order; ends with a fact of NULL. */
+extern const struct claim CONTRACT[];
 
 /* ---- The world of a row ---- */
 

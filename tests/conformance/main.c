@@ -6,11 +6,12 @@
 #include <stdlib.h>
 
 static const char HELP[] =
-    "usage: conformance [--target embedded|grpc|server]... [--only ROW]... [--jobs N] [--list] [--quiet]\n"
+    "usage: conformance [--target embedded|grpc|server]... [--only ROW]... [--jobs N] [--list] [--facts] [--quiet]\n"
     "\n"
     "Runs a row for each fact of the contract against the embedded broker in process, over gRPC, and the\n"
     "Fila server that FILA_SERVER_BIN names (all that there are, unless told). Prints each row that differs\n"
-    "with what was expected and what was seen. ROW may end with an asterisk. Rows that signal or restart\n"
+    "with what was expected and what was seen. ROW may end with an asterisk. --list and --facts run nothing:\n"
+    "they print the rows, and what each fact of the contract says with the rows that show it. Rows that signal or restart\n"
     "the broker's process run `fila-worker broker` from FILA_WORKER. With FILA_STAND_IN set the server is a\n"
     "stand-in with the embedded broker inside, and deviates as that does.\n"
     "Exit status: 0 no row differs, 1 some do, 77 the target cannot be had.\n";
@@ -69,29 +70,66 @@ static bool belongs(const char *id, const char *fact)
     return strncmp(id, fact, len) == 0 && (id[len] == '\0' || id[len] == '.');
 }
 
-/* Facts without a row, rows of no fact, names twice, references to nowhere: how many. */
-static unsigned check_coverage(const struct suite *suite)
+/* The next of a claim's rows, from `*at` on; false when there is none. */
+static bool next_id(const char **at, char ret_id[80])
+{
+    size_t len;
+    *at += strspn(*at, " ");
+    len = strcspn(*at, " ");
+    (void)snprintf(ret_id, 80, "%.*s", (int)len, *at);
+    *at += len;
+    return len > 0;
+}
+
+/* Claims whose rows are not there: how many. */
+static unsigned check_claims(const struct suite *suite)
 {
     unsigned wrong = 0;
-    size_t at;
-    for (size_t f = 0; CONTRACT[f]; f++) {
-        bool covered = false;
-        for (size_t i = 0; i < suite->count; i++) {
-            covered |= belongs(suite->rows[i]->id, CONTRACT[f]);
+    for (const struct claim *claim = CONTRACT; claim->fact; claim++) {
+        const char *rows = claim->rows;
+        char id[80];
+        size_t at;
+        unsigned named = 0;
+        for (; next_id(&rows, id); named++) {
+            if (!find(suite, id, &at)) {
+                (void)printf(
+                    "  MISSING   %s: %s: there is no row %s\n", claim->fact, claim->says, id);
+                wrong++;
+            }
         }
-        if (!covered) {
-            (void)printf("  MISSING   %s: a fact of the contract without a row\n", CONTRACT[f]);
+        if (named == 0) {
+            (void)printf("  MISSING   %s: %s: no row\n", claim->fact, claim->says);
             wrong++;
         }
     }
+    return wrong;
+}
+
+/* Whether the row belongs to a fact of the contract, and a claim names it. */
+static bool is_claimed(const char *id)
+{
+    bool known = false;
+    bool named = false;
+    for (const struct claim *claim = CONTRACT; claim->fact; claim++) {
+        const char *rows = claim->rows;
+        char named_id[80];
+        known |= belongs(id, claim->fact);
+        while (next_id(&rows, named_id)) {
+            named |= strcmp(named_id, id) == 0;
+        }
+    }
+    return known && named;
+}
+
+/* Facts without a row, rows of no fact, names twice, references to nowhere: how many. */
+static unsigned check_coverage(const struct suite *suite)
+{
+    unsigned wrong = check_claims(suite);
+    size_t at;
     for (size_t i = 0; i < suite->count; i++) {
         const struct row *row = suite->rows[i];
-        bool known = false;
-        for (size_t f = 0; CONTRACT[f]; f++) {
-            known |= belongs(row->id, CONTRACT[f]);
-        }
         bool one = !!row->run + !!row->unseen + !!row->see == 1;
-        if (!known || !one || find(suite, row->id, &at) != row ||
+        if (!is_claimed(row->id) || !one || find(suite, row->id, &at) != row ||
             (row->see && !find(suite, row->see, &at))) {
             (void)printf(
                 "  WRONG     %s: a row of no fact, twice, or that refers to no row\n", row->id);
@@ -99,6 +137,26 @@ static unsigned check_coverage(const struct suite *suite)
         }
     }
     return wrong;
+}
+
+static void print_facts(const struct suite *suite)
+{
+    for (const struct claim *claim = CONTRACT; claim->fact; claim++) {
+        const char *rows = claim->rows;
+        char id[80];
+        size_t at;
+        (void)printf("%-16s %s\n", claim->fact, claim->says);
+        while (next_id(&rows, id)) {
+            const struct row *row = find(suite, id, &at);
+            if (row && row->unseen) {
+                (void)printf("%-16s   not shown: %s\n", "", row->unseen);
+            } else if (row) {
+                (void)printf(
+                    "%-16s   %s%s%s\n", "", id, row->deviates ? ": not so, " : "",
+                    row->deviates ? row->deviates : "");
+            }
+        }
+    }
 }
 
 static bool matches(const char *id, const char *pattern)
@@ -269,14 +327,19 @@ struct options {
     bool any_target;
     bool any_row;
     bool list;
+    bool facts;
 };
 
 static int parse(int argc, char **argv, struct suite *suite, struct options *options)
 {
     static const struct option names[] = {
-        {"target", required_argument, NULL, 't'}, {"only", required_argument, NULL, 'o'},
-        {"jobs", required_argument, NULL, 'j'},   {"list", no_argument, NULL, 'l'},
-        {"quiet", no_argument, NULL, 'q'},        {NULL, 0, NULL, 0},
+        {"target", required_argument, NULL, 't'},
+        {"only", required_argument, NULL, 'o'},
+        {"jobs", required_argument, NULL, 'j'},
+        {"list", no_argument, NULL, 'l'},
+        {"quiet", no_argument, NULL, 'q'},
+        {"facts", no_argument, NULL, 'f'},
+        {NULL, 0, NULL, 0},
     };
     int option;
     while ((option = getopt_long(argc, argv, "", names, NULL)) != -1) {
@@ -303,6 +366,9 @@ static int parse(int argc, char **argv, struct suite *suite, struct options *opt
             break;
         case 'l':
             options->list = true;
+            break;
+        case 'f':
+            options->facts = true;
             break;
         case 'q':
             suite->quiet = true;
@@ -332,8 +398,11 @@ int main(int argc, char **argv)
     if (options.list) {
         list(&suite);
     }
+    if (options.facts) {
+        print_facts(&suite);
+    }
     good = check_coverage(&suite) == 0;
-    for (size_t i = 0; i < TARGET_COUNT && !options.list; i++) {
+    for (size_t i = 0; i < TARGET_COUNT && !options.list && !options.facts; i++) {
         if ((options.any_target && !options.targets[i]) ||
             (i == TARGET_SERVER && !real_server_wanted())) {
             continue;
@@ -343,7 +412,7 @@ int main(int argc, char **argv)
     }
     free(suite.rows);
     free(suite.chosen);
-    if (!any && !options.list) {
+    if (!any && !options.list && !options.facts) {
         (void)printf("skipped: FILA_SERVER_BIN names no Fila server\n");
         return good ? 77 : 1;
     }

@@ -109,6 +109,21 @@ static void states(struct world *w)
 
 /* ---- B3: durability ---- */
 
+static void expect_throttle(struct world *w, const char *name, double rate, double burst)
+{
+    struct answer answer =
+        ask(w, &(fila_request){.call = FILA_CALL_GET_STATS, .as.queue.queue = fila_view_of(w->q)});
+    bool found = false;
+    expect_number("GetStats", answer.code, 0);
+    for (size_t i = 0; i < answer.reply->as.stats.throttle_count; i++) {
+        const fila_throttle_stats *at = &answer.reply->as.stats.throttles[i];
+        found |= at->key.len == strlen(name) && !memcmp(at->key.data, name, at->key.len) &&
+                 at->rate_per_second == rate && at->burst == burst;
+    }
+    expect_number("the throttle is there", found, 1);
+    answer_free(&answer);
+}
+
 static void durable(struct world *w, int signal_number, bool clean)
 {
     char acked[FILA_ID_SIZE];
@@ -146,6 +161,7 @@ static void durable(struct world *w, int signal_number, bool clean)
     expect_number("GetConfig", answer.code, 0);
     expect_view("a setting", answer.reply->as.get_config.value, "kept");
     answer_free(&answer);
+    expect_throttle(w, "kept", 1, 2);
     stream = open_stream(w, NULL);
     fila_consumer *other = open_stream(w, named(w, "-short"));
     expect_next(other, "expired", 1, NULL);
@@ -361,6 +377,7 @@ static void expired_unreclaimed(struct world *w)
     enqueue(w, NULL, "x", NULL);
     expect_next(open_stream(w, NULL), "x", 0, id);
     traffic(w, VT + 500);
+    expect_number("in_flight", (int64_t)stats(w, NULL).in_flight, 1);
     expect_ack(w, NULL, fila_view_of(id), 0);
 }
 

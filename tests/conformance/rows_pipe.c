@@ -126,6 +126,8 @@ static void unread(struct world *w)
 static const struct unread SMALL_100 = {16384, 600, 100, 190, 320};
 static const struct unread SMALL_1K = {16384, 400, 1024, 130, 165};
 static const struct unread SMALL_64K = {16384, 200, 65536, 129, 135};
+static const struct unread TINY_100 = {1024, 400, 100, 130, 190};
+static const struct unread TINY_64K = {1024, 200, 65536, 129, 135};
 static const struct unread DEFAULT_1K = {0, 6000, 1024, 3400, 5000};
 
 static void acks_beside_a_stalled_stream(struct world *w)
@@ -338,6 +340,8 @@ static const struct row ROWS[] = {
     UNREAD("A5.small-window.100-B", "190-320 at 16 KiB", SMALL_100),
     UNREAD("A5.small-window.1-KiB", "140-165 at 16 KiB", SMALL_1K),
     UNREAD("A5.small-window.64-KiB", "130 at 16 KiB", SMALL_64K),
+    UNREAD("A5.small-window.1-KiB-and-100-B", "134-174 at 1 KiB", TINY_100),
+    UNREAD("A5.small-window.1-KiB-and-64-KiB", "130 at 1 KiB", TINY_64K),
     {.id = "A5.unary",
      .what = "a stalled stream does not hold up calls",
      .run = acks_beside_a_stalled_stream,

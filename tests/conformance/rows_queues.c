@@ -262,6 +262,15 @@ static void throttle(struct world *w)
     expect_number("a bucket after the deletion", bucket(w, "row").burst >= 0, 0);
 }
 
+/* No bucket comes of it, whatever it says. */
+static void colons(struct world *w)
+{
+    create(w, NULL, 0);
+    set_config(w, "throttle:row:rate", "many");
+    expect_number("buckets of the name", bucket(w, "row:rate").burst >= 0, 0);
+    set_config(w, "throttle:row:rate", "");
+}
+
 static void config_order(struct world *w)
 {
     static const char *const given[] = {"list.b", "list.a",   "list.\xc3\xa9",
@@ -396,6 +405,7 @@ static const struct row ROWS[] = {
     {.id = "C.config.throttle",
      .what = "applied at once; tokens preserved and clamped",
      .run = throttle},
+    {.id = "C.config.colon", .what = "throttle:api:rate is a key as any", .run = colons},
     {.id = "C.list.order", .what = "byte order, by prefix", .run = config_order},
     {.id = "C.list.most", .what = "at most 10,000 entries", .run = config_most, .flags = ROW_OWN},
     UNSEEN("C.list.keys", "API keys among the settings: with API keys"),

@@ -203,7 +203,102 @@ static void turns_by_weight(struct world *w)
         "the order of 8 A of weight 3 and 4 B of weight 1", fila_view_of(order), "AAABAAABAABB");
 }
 
+#define BY_WEIGHT                                                                          \
+    "function on_enqueue(msg) return {fairness_key = msg.headers.key:sub(1, 1), weight = " \
+    "tonumber(msg.headers.key:sub(2))} end"
+
+static void expect_weight(struct world *w, int64_t weight, uint64_t pending)
+{
+    struct answer answer =
+        ask(w, &(fila_request){.call = FILA_CALL_GET_STATS, .as.queue.queue = fila_view_of(w->q)});
+    expect_number("GetStats", answer.code, 0);
+    expect_number("keys", (int64_t)answer.reply->as.stats.key_count, 1);
+    expect_number("weight", answer.reply->as.stats.keys[0].weight, weight);
+    expect_number(
+        "pending", (int64_t)answer.reply->as.stats.keys[0].pending_count, (int64_t)pending);
+    answer_free(&answer);
+}
+
+static void latest_weight(struct world *w)
+{
+    must_create(w, BY_WEIGHT, "", 0);
+    enqueue_with(w, "key", "A3", "first");
+    expect_weight(w, 3, 1);
+    enqueue_with(w, "key", "A5", "second");
+    expect_weight(w, 5, 2);
+}
+
+static void weight_0(struct world *w)
+{
+    char order[7] = "";
+    must_create(w, BY_WEIGHT, "", 0);
+    for (int i = 0; i < 3; i++) {
+        enqueue_with(w, "key", "A0", "A");
+    }
+    for (int i = 0; i < 3; i++) {
+        enqueue_with(w, "key", "B1", "B");
+    }
+    fila_consumer *stream = open_stream(w, NULL);
+    for (int i = 0; i < 6; i++) {
+        fila_message *message = next(stream);
+        order[i] = fila_message_payload(message).data[0];
+        if (order[i] == 'A') {
+            expect_number("the weight told", fila_message_weight(message), 0);
+        }
+        fila_message_free(message);
+    }
+    expect_view("the order of 3 A of weight 0 and 3 B of weight 1", fila_view_of(order), "ABABAB");
+}
+
 /* ---- B9: throttles ---- */
+
+static double tokens(struct world *w, const char *queue, const char *name)
+{
+    struct answer answer =
+        ask(w, &(fila_request){.call = FILA_CALL_GET_STATS, .as.queue.queue = fila_view_of(queue)});
+    double found = -1;
+    expect_number("GetStats", answer.code, 0);
+    for (size_t i = 0; i < answer.reply->as.stats.throttle_count; i++) {
+        const fila_throttle_stats *at = &answer.reply->as.stats.throttles[i];
+        found = at->key.len == strlen(name) && !memcmp(at->key.data, name, at->key.len) ? at->tokens
+                                                                                        : found;
+    }
+    answer_free(&answer);
+    return found;
+}
+
+/* Two queues share two buckets that are never filled again, and name one of them twice. */
+static void shared_tokens(struct world *w)
+{
+    static const char script[] =
+        "function on_enqueue(msg) return {throttle_keys = {'large', 'small', 'large'}} end";
+    char id[FILA_ID_SIZE];
+    set_config(w, "throttle.large", "0,9");
+    set_config(w, "throttle.small", "0,2");
+    must_create(w, script, "", 0);
+    fila_request other = {
+        .call = FILA_CALL_CREATE_QUEUE,
+        .as.create_queue = {
+            .name = fila_view_of(named(w, "-other")), .on_enqueue_script = fila_view_of(script)}};
+    expect_answer(w, &other, 0, NULL);
+    for (int i = 0; i < 2; i++) {
+        enqueue(w, NULL, "here", NULL);
+    }
+    enqueue(w, named(w, "-other"), "there", NULL);
+    expect_number("tokens before any delivery", (int64_t)tokens(w, w->q, "large"), 9);
+    fila_consumer *stream = open_stream(w, NULL);
+    expect_next(stream, "here", 0, id);
+    expect_next(stream, "here", 0, id);
+    expect_number("tokens after two", (int64_t)tokens(w, w->q, "large"), 7);
+    fila_consumer *far = open_stream(w, named(w, "-other"));
+    expect_quiet(far, QUIET);
+    expect_number(
+        "tokens in the other's stats", (int64_t)tokens(w, named(w, "-other"), "large"), 7);
+    set_config(w, "throttle.small", "");
+    expect_next(far, "there", 0, id);
+    expect_number("tokens after three", (int64_t)tokens(w, w->q, "large"), 6);
+    set_config(w, "throttle.large", "");
+}
 
 /* "slow" is throttled, "plain" behind it in the same key waits with it, "other" does not. */
 static void throttled_front(struct world *w)
@@ -380,6 +475,15 @@ static const struct row ROWS[] = {
     SCRIPT("B8.script", "fairness key, weight, throttle keys", plan_of_a_script),
     SCRIPT("B8.types", "wrong types fall back one by one, an error to all defaults", wrong_types),
     SCRIPT("B8.turns", "a key has its weight in messages a turn (v0.1.0: one)", turns_by_weight),
+    SCRIPT("B8.weight-0", "told as 0, counts as 1", weight_0),
+    SCRIPT("B8.latest-weight", "the latest message's weight is the key's", latest_weight),
+    {.id = "B8.joins",
+     .unseen =
+         "a client cannot tell where a round begins; the engine's tests can (broker_fairness)"},
+    {.id = "B9.tokens",
+     .what = "one of each bucket of all queues, for a delivery alone",
+     .run = shared_tokens,
+     .flags = ROW_SCRIPT | ROW_OWN},
     {.id = "B9.pace",
      .what = "a throttled front blocks its key and no other",
      .run = throttled_front,

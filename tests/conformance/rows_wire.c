@@ -617,6 +617,9 @@ static const struct row ROWS[] = {
      .run = concurrent_streams,
      .flags = ROW_WIRE,
      .deviates = "11,000 are told, more than are served at once (server.h, Bounds)"},
+    UNSEEN(
+        "A4.8.nodelay",
+        "shows in times alone: without it an answer may wait for the client's kernel"),
     {.id = "A4.8.pings", .what = "pings at any rate are answered", .run = pings, .flags = ROW_WIRE},
     {.id = "A4.8.streams",
      .what = "1,000 streams on one connection",

@@ -18,6 +18,12 @@
 #include <unistd.h>
 
 static const char ENQUEUE[] = "/fila.v1.FilaService/Enqueue";
+
+enum {
+    H2_CONTINUATION = 9,
+    H2_PADDING = 1 << 20
+};
+
 static const char CONSUME[] = "/fila.v1.FilaService/Consume";
 
 static void check_served(struct rig *rig)
@@ -187,6 +193,129 @@ Test(server_abuse, a_client_that_does_not_read_is_sent_a_window_full)
     cr_expect(gt(sz, fake_taken(rig.fake), 50));
     (void)close(fd);
     cr_expect(fake_wait_consumers(rig.fake, 0));
+    rig_close(&rig);
+}
+
+/* ---- Requests that are HTTP/2, and no gRPC ---- */
+
+struct odd_request {
+    const char *what;
+    uint8_t headers[64];
+    size_t headers_len;
+    size_t padding;      /* bytes of one more header, in CONTINUATION frames */
+    const uint8_t *body; /* with the message's five bytes before it; NULL: the headers end it */
+    size_t body_len;
+    unsigned empty_frames; /* DATA without data, before the body */
+};
+
+#define METHOD_POST 0x83
+#define SCHEME_HTTP 0x86
+#define ENQUEUE_PATH                                                                               \
+    0x04, 28, '/', 'f', 'i', 'l', 'a', '.', 'v', '1', '.', 'F', 'i', 'l', 'a', 'S', 'e', 'r', 'v', \
+        'i', 'c', 'e', '/', 'E', 'n', 'q', 'u', 'e', 'u', 'e'
+#define CONTENT_TYPE(...) 0x0f, 0x10, __VA_ARGS__
+#define GRPC              16, 'a', 'p', 'p', 'l', 'i', 'c', 'a', 't', 'i', 'o', 'n', '/', 'g', 'r', 'p', 'c'
+#define TEXT              10, 't', 'e', 'x', 't', '/', 'p', 'l', 'a', 'i', 'n'
+
+static void send_headers(int fd, const struct odd_request *odd)
+{
+    static uint8_t block[H2_PADDING + 128];
+    size_t len = odd->headers_len;
+    int end = odd->body ? 0 : 1;
+    memcpy(block, odd->headers, len);
+    if (odd->padding) { /* a literal "x" of so many bytes, not indexed */
+        size_t rest = odd->padding - 127;
+        const uint8_t head[] = {
+            0x00,
+            1,
+            'x',
+            0x7f,
+            (uint8_t)(rest & 127) | 128,
+            (uint8_t)(rest >> 7 & 127) | 128,
+            (uint8_t)(rest >> 14)};
+        memcpy(block + len, head, sizeof head);
+        memset(block + len + sizeof head, 'y', odd->padding);
+        len += sizeof head + odd->padding;
+    }
+    for (size_t at = 0; at < len; at += 16384) {
+        size_t part = len - at < 16384 ? len - at : 16384;
+        int last = at + part == len ? 4 : 0;
+        if (!h2_write(
+                fd, at ? H2_CONTINUATION : H2_HEADERS, at ? last : last | end, 1, block + at,
+                part)) {
+            return; /* it was closed: as good an answer */
+        }
+    }
+}
+
+/* Sends it, and waits until the server has ended the stream, or the connection. */
+static void expect_an_end(struct rig *rig, const struct odd_request *odd)
+{
+    struct h2_frame frame;
+    bool ended = false;
+    int fd = h2_connect(fb_server_port(rig->server));
+    send_headers(fd, odd);
+    for (unsigned i = 0; i < odd->empty_frames; i++) {
+        (void)h2_write(fd, H2_DATA, 0, 1, NULL, 0);
+    }
+    if (odd->body) {
+        (void)h2_write(fd, H2_DATA, 1, 1, odd->body, odd->body_len);
+    }
+    int64_t until = fila_now() + 9 * FILA_S;
+    while (!ended && h2_read(fd, &frame)) {
+        ended = frame.type == H2_GOAWAY ||
+                (frame.stream == 1 && (frame.type == H2_RST || frame.flags & 1));
+    }
+    cr_expect(lt(i64, fila_now(), until), "%s: not ended", odd->what);
+    (void)close(fd);
+    check_served(rig);
+}
+
+Test(server_abuse, what_is_no_grpc_is_ended)
+{
+    static const uint8_t good[] = {0, 0, 0, 0, 3, 0x0a, 1, 'q'};
+    static const uint8_t compressed[] = {1, 0, 0, 0, 3, 0x0a, 1, 'q'};
+    static const uint8_t cut_off[] = {0, 0, 0, 1, 0, 0x0a, 1, 'q'};
+    static const uint8_t two[] = {0, 0, 0, 0, 3, 0x0a, 1, 'q', 0, 0, 0, 0, 3, 0x0a, 1, 'q'};
+    static const uint8_t head_only[] = {0, 0, 0};
+    static const uint8_t reserved[] = {0xff, 0, 0, 0, 3, 0x0a, 1, 'q'};
+#define ODD(WHAT, PADDING, BODY, EMPTY, ...)                                                     \
+    {                                                                                            \
+        WHAT, {__VA_ARGS__}, sizeof((uint8_t[]){__VA_ARGS__}), PADDING, BODY, sizeof BODY, EMPTY \
+    }
+    static const struct odd_request odds[] = {
+        ODD("a text", 0, good, 0, METHOD_POST, SCHEME_HTTP, ENQUEUE_PATH, CONTENT_TYPE(TEXT)),
+        ODD("no content type", 0, good, 0, METHOD_POST, SCHEME_HTTP, ENQUEUE_PATH),
+        ODD("GET", 0, good, 0, 0x82, SCHEME_HTTP, ENQUEUE_PATH, CONTENT_TYPE(GRPC)),
+        ODD("no path", 0, good, 0, METHOD_POST, SCHEME_HTTP, CONTENT_TYPE(GRPC)),
+        ODD("headers of 20 KiB", 20480, good, 0, METHOD_POST, SCHEME_HTTP, ENQUEUE_PATH,
+            CONTENT_TYPE(GRPC)),
+        ODD("headers of 1 MiB", H2_PADDING, good, 0, METHOD_POST, SCHEME_HTTP, ENQUEUE_PATH,
+            CONTENT_TYPE(GRPC)),
+        ODD("empty frames", 0, good, 2000, METHOD_POST, SCHEME_HTTP, ENQUEUE_PATH,
+            CONTENT_TYPE(GRPC)),
+        ODD("compressed, by nothing", 0, compressed, 0, METHOD_POST, SCHEME_HTTP, ENQUEUE_PATH,
+            CONTENT_TYPE(GRPC)),
+        ODD("a message cut off", 0, cut_off, 0, METHOD_POST, SCHEME_HTTP, ENQUEUE_PATH,
+            CONTENT_TYPE(GRPC)),
+        ODD("two messages", 0, two, 0, METHOD_POST, SCHEME_HTTP, ENQUEUE_PATH, CONTENT_TYPE(GRPC)),
+        ODD("half a length", 0, head_only, 0, METHOD_POST, SCHEME_HTTP, ENQUEUE_PATH,
+            CONTENT_TYPE(GRPC)),
+        ODD("reserved flags", 0, reserved, 0, METHOD_POST, SCHEME_HTTP, ENQUEUE_PATH,
+            CONTENT_TYPE(GRPC)),
+        {"no body",
+         {METHOD_POST, SCHEME_HTTP, ENQUEUE_PATH, CONTENT_TYPE(GRPC)},
+         2 + 30 + 19,
+         0,
+         NULL,
+         0,
+         0},
+        {"rubbish for headers", {0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, 6, 0, NULL, 0, 0},
+    };
+    struct rig rig = rig_open();
+    for (size_t i = 0; i < sizeof odds / sizeof odds[0]; i++) {
+        expect_an_end(&rig, &odds[i]);
+    }
     rig_close(&rig);
 }
 

@@ -197,3 +197,41 @@ Test(disk, it_can_be_closed_while_it_fails)
     broker = must_open(file, 5);
     cr_expect(eq(u64, depth_of(broker, "q"), 1));
 }
+
+/* SQLite itself would go on writing into what has no name any more. */
+static void take_away_and_put_back(const char *name)
+{
+    char away[200];
+    char text[FILA_ERROR_TEXT];
+    fila_error error;
+    (void)snprintf(away, sizeof away, "%s.away", name);
+    (void)snprintf(
+        text, sizeof text, "%s was moved or deleted while it was in use: put it back where it was",
+        name);
+    must_enqueue(broker, "q", "before");
+    cr_assert(rename(name, away) == 0);
+    for (int i = 0; i < 2; i++) {
+        cr_expect(eq(int, enqueue("lost", &error), FILA_INTERNAL));
+        cr_expect(eq(int, error.wire_code, 13));
+        cr_expect(eq(str, (char *)error.text, text));
+    }
+    cr_assert(rename(away, name) == 0);
+    wait_until_well();
+    must_enqueue(broker, "q", "after");
+    fila_broker_free(broker);
+    broker = must_open(file, 5);
+}
+
+Test(disk, a_file_that_is_moved_away_is_noticed)
+{
+    take_away_and_put_back(file);
+    cr_expect(eq(u64, depth_of(broker, "q"), 2));
+}
+
+Test(disk, so_is_its_log)
+{
+    char log[160];
+    (void)snprintf(log, sizeof log, "%s-wal", file);
+    take_away_and_put_back(log);
+    cr_expect(eq(u64, depth_of(broker, "q"), 2));
+}

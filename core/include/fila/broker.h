@@ -17,10 +17,10 @@
  * - In a file, an answer waits for the disk (`sync`). On a full disk what adds something (enqueue,
  *   a new queue or setting) is answered with 13, and nothing was done; the rest goes on in as much
  *   room as the log has, which is kept free for it from the start (a file without a name), and so
- *   do enqueues in the place of what was acked. Any other error of the disk is answered with 13
- *   too; after it every call is, until the file can be written again, and then all is as the file
- *   says: a delivery that was leased but not yet read then comes at the end of its lease. Streams
- *   stay open.
+ *   do enqueues in the place of what was acked. Any other error of the disk, or that
+ *   the file was moved or deleted, is answered with 13 too; after it every call is, until the file
+ * can be written again, and then all is as the file says: a delivery that was leased but not yet
+ * read then comes at the end of its lease. Streams stay open.
  * - A queue name over 65,535 bytes is refused (3); it stops a server (contract A7).
  * - Calls for API keys and ACLs are refused (12), as by servers that do not have them yet. There is
  *   no cluster.
