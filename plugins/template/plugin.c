@@ -9,14 +9,14 @@
 #include <stdlib.h>
 
 /* One instance for each worker thread, so nothing in here needs a lock. */
-struct @IDENT@ {
+struct instance {
     const char *greeting;
     int64_t most; /* bytes */
 };
 
 static int @IDENT@_init(const fila_services *services, void **ret_self)
 {
-    struct @IDENT@ *self = calloc(1, sizeof *self);
+    struct instance *self = calloc(1, sizeof *self);
     if (!self) {
         services->reason(services, NULL, "out of memory");
         return 1;
@@ -31,7 +31,7 @@ static int @IDENT@_init(const fila_services *services, void **ret_self)
  * is down), FILA_DEFER (services->complete follows). A message may come twice. */
 static int @IDENT@_handle(void *instance, const fila_delivery *delivery, const fila_services *services)
 {
-    struct @IDENT@ *self = instance;
+    struct instance *self = instance;
     char line[200];
 
     if (delivery->payload_len == 0) {

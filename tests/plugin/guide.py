@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Follows plugins/README.md word by word: writes its files, runs its commands, looks for what it promises.
+"""Follows plugins/README.md word by word: installs, writes its files, runs its commands, looks for what it promises.
 
     guide.py README.md BUILD-FOLDER WORK-FOLDER LIBDIR
 
-Marks in the text, as HTML comments before a code block: `file: NAME` (the block is that file), `run` or `run: STATUS` (its
-commands end so); after it, `output: TEXT` (they print that). The worker is the installed one, found by PATH; the header is found
-by pkg-config alone.
+Marks in the text, as HTML comments before a code block: `file: NAME` (the block is that file); `run`, perhaps with `: STATUS` (its
+commands end so), `in source` (where `build` is) or `needs TOOL` (left out where there is none); `environment` (what it exports
+holds from there on); after it, `output: TEXT` (they print that). The worker is the installed one, found by PATH; the header is
+found by pkg-config alone. Every verb and option of fila-worker that the page names must be there.
 """
 import os
 import re
@@ -14,23 +15,26 @@ import shutil
 import subprocess
 import sys
 
-MARK = re.compile(r"^<!-- (file|run|output)(?:: (.*))? -->$")
+MARK = re.compile(r"^ *<!-- (file|run|environment|output)(?:: (.*?))?(?: in (source))?(?: needs ([\w-]+))? -->$")
 
 
 def blocks(text):
-    """(line number, kind, argument, block) of each mark; output marks have no block."""
+    """(line number, mark, block) of each mark; output marks have no block."""
     lines = text.split("\n")
     for at, line in enumerate(lines):
         mark = MARK.match(line)
         if not mark:
+            if "<!--" in line and not line.startswith("<!-- All code"):
+                sys.exit(f"line {at + 1}: what is this mark?")
             continue
         block = None
         if mark[1] != "output":
-            if not lines[at + 1].startswith("```"):
+            indent = len(line) - len(line.lstrip())
+            if not lines[at + 1].startswith(" " * indent + "```"):
                 sys.exit(f"line {at + 1}: no code block follows")
-            end = lines.index("```", at + 2)
-            block = "\n".join(lines[at + 2:end]) + "\n"
-        yield at + 1, mark[1], mark[2], block
+            end = lines.index(" " * indent + "```", at + 2)
+            block = "".join(text[indent:] + "\n" for text in lines[at + 2:end])
+        yield at + 1, mark, block
 
 
 STRICT = ["-Wall", "-Wextra", "-Wpedantic", "-pedantic-errors", "-Werror", "-Wconversion", "-Wshadow", "-shared", "-fPIC",
@@ -59,49 +63,102 @@ def compile_strictly(name, folder, environment):
     return count
 
 
+def is_there(tool):
+    if tool == "asan":
+        path = subprocess.run(["cc", "-print-file-name=libasan.so"], stdout=subprocess.PIPE, text=True, check=True).stdout
+        return path.startswith("/")
+    return shutil.which(tool) is not None
+
+
+class Walk:
+    """Somebody who follows the page."""
+
+    def __init__(self, build, work, libdir):
+        self.folder = os.path.join(work, "tutorial")
+        self.source = os.path.join(work, "source")
+        os.makedirs(self.folder, mode=0o755)
+        os.mkdir(self.source)
+        os.symlink(build, os.path.join(self.source, "build"))
+        self.environment = {k: v for k, v in os.environ.items() if not k.startswith(("FILA_", "MAKE"))}
+        self.environment.update(HOME=work, LC_ALL="C", PKG_CONFIG_PATH=os.path.join(work, ".local", libdir, "pkgconfig"))
+        self.said = None
+        self.counts = {"file": 0, "run": 0, "output": 0, "environment": 0, "strict": 0, "left out": 0}
+
+    def shell(self, block, folder=None):
+        return subprocess.run(["sh", "-ec", block], cwd=folder or self.folder, env=self.environment, stdout=subprocess.PIPE,
+                              stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT, text=True, timeout=150, check=False)
+
+    def export(self, block):
+        libdir = self.environment["PKG_CONFIG_PATH"]
+        done = self.shell(block + "env -0")
+        self.environment = dict(word.split("=", 1) for word in done.stdout.split("\0") if "=" in word)
+        self.environment["PKG_CONFIG_PATH"] += ":" + libdir  # where the installation is one of /usr
+
+    def run(self, line, mark, block):
+        if mark[4] and not is_there(mark[4]):
+            self.counts["left out"] += 1
+            self.said = None
+            return
+        status = int(mark[2] or 0)
+        done = self.shell(block, self.source if mark[3] else None)
+        self.said = done.stdout
+        if done.returncode != status:
+            sys.exit(f"line {line}: exit status {done.returncode}, not {status}:\n{block}{self.said}")
+        if "warning:" in self.said:
+            sys.exit(f"line {line}: the compiler warns:\n{self.said}")
+
+    def follow(self, line, mark, block):
+        self.counts[mark[1]] += 1
+        if mark[1] == "file":
+            with open(os.path.join(self.folder, mark[2]), "w", encoding="utf-8") as file:
+                file.write(block)
+            if os.path.splitext(mark[2])[1] in LANGUAGES:
+                self.counts["strict"] += compile_strictly(mark[2], self.folder, self.environment)
+        elif mark[1] == "environment":
+            self.export(block)
+        elif mark[1] == "run":
+            self.run(line, mark, block)
+        elif self.said is not None and mark[2] not in self.said:
+            sys.exit(f"line {line}: it does not say \"{mark[2]}\":\n{self.said}")
+
+
+OTHERS = {"--install", "--prefix", "--cflags", "--modversion", "--variable", "--print-architecture", "--root-owner-group", "--build",
+          "--contents", "--chown", "--chmod", "--no-undefined"}  # of cmake, pkg-config, dpkg, ...
+
+
+def check_words(walk, text):
+    """Verbs and options that the page names."""
+    plain = re.sub(r"<!--.*?-->", "", text, flags=re.S)
+    verbs = set(re.findall(r"(?<![\w/.-])fila-worker +(plugin (?:info|verify)|[a-z]+)", "\n".join(re.findall(r"```.*?```|`[^`]+`", plain, re.S))))
+    known = ""
+    for verb in sorted(verbs):
+        done = walk.shell(f"fila-worker {verb} --help")
+        if done.returncode:
+            if verb in ("version", "plugin"):
+                continue
+            sys.exit(f"the page names fila-worker {verb}:\n{done.stdout}")
+        known += done.stdout
+    unknown = {word for word in re.findall(r"(?<![\w-])--[a-z][a-z-]+", plain) if word not in OTHERS and word not in known}
+    if len(verbs) < 6 or unknown:
+        sys.exit(f"options that no verb has: {sorted(unknown)}; verbs: {sorted(verbs)}")
+
+
 def main():
     readme, build, work, libdir = sys.argv[1:]
     shutil.rmtree(work, ignore_errors=True)
-    os.makedirs(work, mode=0o755)
-    prefix = os.path.join(work, "prefix")
-    subprocess.run(["cmake", "--install", build, "--prefix", prefix], check=True, stdout=subprocess.DEVNULL)
-    folder = os.path.join(work, "tutorial")
-    os.mkdir(folder, 0o755)
-    environment = dict(
-        os.environ,
-        PATH=os.path.join(prefix, "bin") + ":" + os.environ["PATH"],
-        PKG_CONFIG_PATH=os.path.join(prefix, libdir, "pkgconfig"),
-        LC_ALL="C",
-    )
-    environment.pop("FILA_WORKER_PLUGIN_PATH", None)
-    said = None
-    strict = 0
-    counts = {"file": 0, "run": 0, "output": 0}
+    walk = Walk(build, work, libdir)
     with open(readme, encoding="utf-8") as source:
         text = source.read()
-    for line, kind, argument, block in blocks(text):
-        counts[kind] += 1
-        if kind == "file":
-            with open(os.path.join(folder, argument), "w", encoding="utf-8") as file:
-                file.write(block)
-            strict += compile_strictly(argument, folder, environment)
-        elif kind == "run":
-            done = subprocess.run(["sh", "-ec", block], cwd=folder, env=environment, stdout=subprocess.PIPE,
-                                  stderr=subprocess.STDOUT, text=True, timeout=120, check=False)
-            said = done.stdout
-            if done.returncode != int(argument or 0):
-                sys.exit(f"line {line}: exit status {done.returncode}, not {argument or 0}:\n{block}{said}")
-            if "warning:" in said:
-                sys.exit(f"line {line}: the compiler warns:\n{said}")
-        elif said is None or argument not in said:
-            sys.exit(f"line {line}: it does not say \"{argument}\":\n{said}")
-    if min(counts.values()) < 4:
-        sys.exit(f"only {counts} marks were found")
+    for line, mark, block in blocks(text):
+        walk.follow(line, mark, block)
+    if walk.counts["run"] < 20 or walk.counts["output"] < 40:
+        sys.exit(f"only {walk.counts} marks were found")
+    check_words(walk, text)
     # What is installed finds its shipped handlers, wherever it was moved to.
-    done = subprocess.run(["fila-worker", "handlers"], env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    done = walk.shell("fila-worker handlers")
     if not re.search("^exec ", done.stdout, re.M) or not re.search("^log ", done.stdout, re.M):
         sys.exit("the installed worker does not find its handlers:\n" + done.stdout)
-    print("followed: {file} files, {run} runs, {output} expectations; ".format(**counts) + f"{strict} strict compilations")
+    print("followed:", ", ".join(f"{count} {kind}" for kind, count in walk.counts.items()))
 
 
 main()

@@ -77,7 +77,10 @@ def check_plugin(name, language, folder, environment):
         sys.exit("it did not stop in good order:\n" + run.said)
     call("make -C %s install" % name, folder, environment)
     call("echo hi | fila-worker try --handler " + name, folder, environment, says="Hello, 3 bytes")
-    call("fila-worker new plugin " + name, folder, environment, 66, name + ": File exists")
+    call("fila-worker new plugin " + name, folder, environment, 66, name + ": it is there already")
+    os.rename(os.path.join(folder, name), os.path.join(folder, name + ".away"))
+    call("fila-worker new plugin " + name, folder, environment, 64, 'there is a handler "%s" already, ' % name)
+    os.rename(os.path.join(folder, name + ".away"), os.path.join(folder, name))
     # A test that cannot fail would be no test.
     source = os.path.join(folder, name, name + (".cc" if language == "c++" else ".c"))
     with open(source, encoding="utf-8") as file:
@@ -124,6 +127,8 @@ def check_debuggers(folder, environment):
     with open(os.path.join(folder, "message"), "w", encoding="utf-8") as file:
         file.write("hello")
     call("fila-worker try --gdb --handler log", folder, environment, 64, "--gdb needs a FILE")
+    call("fila-worker try --gdb --handler log message", folder, dict(environment, PATH=os.path.dirname(shutil.which(
+        "fila-worker", path=environment["PATH"]))), 66, "cannot start gdb: No such file or directory")
     if shutil.which("gdb"):
         said = call("printf 'step\\nstep\\nbacktrace\\ncontinue\\n' | fila-worker try --gdb --handler first message", folder,
                     environment, 0, "first_handle (instance=")
@@ -140,10 +145,29 @@ def check_debuggers(folder, environment):
         call("fila-worker try --valgrind --handler ./first/first.so message", folder, environment, 70, "definitely lost")
 
 
+def check_names(folder, environment):
+    """Reserved words and the interface's own names; places that cannot be written; tools that are missing."""
+    for name in ("int", "fila_plugin", "x-1_y"):
+        call("fila-worker new plugin %s && make -C %s" % (name, name), folder, environment, says="make -C %s run" % name)
+        call("fila-worker plugin info ./%s/%s.so" % (name, name), folder, environment, says="slots        init handle close")
+    call("fila-worker new plugin log", folder, environment, 64, 'there is a handler "log" already, ')
+    call("fila-worker new plugin 2fast", folder, environment, 64, "begins with a letter")
+    call("fila-worker new plugin " + "n" * 49, folder, environment, 64, "has at most 48")
+    call("fila-worker new plugin lost", "/proc/self", environment, 66, "lost: the folder cannot be made: ")
+    make = "rm -f int/int.so; make -C int "
+    call(make + "CC=no-such-cc", folder, environment, 2, "no-such-cc: not found: install a compiler and pkg-config")
+    call(make + "PKG_CONFIG=no-such-pc", folder, environment, 2, "no-such-pc: not found: install a compiler and pkg-config")
+    call(make + "test FILA_WORKER=/no/such", folder, environment, 2, "/no/such: not found: say where it is with")
+    call("cd int && rm -f int.so && make FILA_WORKER=/no/such", folder, dict(environment, PKG_CONFIG_PATH="", PKG_CONFIG_LIBDIR="/no/such"), 2,
+         "pkg-config does not find fila-plugin, which fila-worker installs: set PKG_CONFIG_PATH")
+    # Without PKG_CONFIG_PATH it is found beside the worker.
+    call(make, folder, {k: v for k, v in environment.items() if k != "PKG_CONFIG_PATH"}, says="-o int.so")
+
+
 def check_config(folder, environment):
     call("fila-worker new config orders", folder, environment, says="made orders.cfg")
     call("fila-worker check --offline --config orders.cfg", folder, environment, says="config is fine: 1 queue")
-    call("fila-worker new config orders", folder, environment, 66, "orders.cfg: File exists")
+    call("fila-worker new config orders", folder, environment, 66, "orders.cfg: it is there already")
     for words, says in (("plugin Upper", "a name is of a-z"), ("plugin ../up", "a name is of a-z"), ("folder x", "plugin or config"),
                         ("plugin x --lang rust", "--lang is c or c++"), ("config x --lang c", "--lang is c or c++"), ("plugin", "")):
         call("fila-worker new " + words, folder, environment, 64, says)
@@ -164,6 +188,7 @@ def main():
         check_exception(work, environment)
     check_debuggers(work, environment)
     check_config(work, environment)
+    check_names(work, environment)
     print("what `new` makes builds, tests, runs and is installed")
 
 

@@ -10,6 +10,7 @@
 #include <locale.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -56,6 +57,16 @@
 #define USELESS_DEFAULT 37
 #define DEFER           38
 #define SECOND_INIT     39
+#define PROBE_CRASH     40
+#define PROBE_HANG      41
+#define PROBE_ANSWER    42
+#define PROBE_FORK      43
+/* With FILA_PLUGIN_THREAD_SAFE, from here on. */
+#define SHARED_POLITE 50
+#define SHARED_WRITE  51 /* into its view */
+#define SHARED_RACE   52 /* in the instance */
+#define SHARED_MIX    53 /* a static buffer for all reasons */
+#define SHARED_STRAY  54 /* another verdict when it is not alone */
 
 static void pause_ms(long ms)
 {
@@ -178,6 +189,26 @@ static void rude_close(void *self)
     free(self);
 }
 
+static int rude_probe(void *self, const fila_services *services)
+{
+    (void)self;
+    (void)services;
+    switch (RUDE) {
+    case PROBE_CRASH:
+        crash();
+        break;
+    case PROBE_HANG:
+        hang();
+        break;
+    case PROBE_FORK:
+        (void)!fork();
+        break;
+    default:
+        break;
+    }
+    return RUDE == PROBE_ANSWER ? 7 : 1;
+}
+
 /* ---- In handle ---- */
 
 static void change_the_process(void)
@@ -251,6 +282,7 @@ static void use_memory(const fila_delivery *delivery)
         kept = malloc((size_t)1 << 20);
         break;
     case WRITE_VIEW:
+    case SHARED_WRITE:
         if (delivery->payload_len) {
             view[0] = 0;
         }
@@ -262,7 +294,7 @@ static void use_memory(const fila_delivery *delivery)
         (void)recurse(1);
         break;
     case PRINT:
-        for (int i = 0; i < 1 << 7; i++) {
+        for (int i = 0; i < 4; i++) {
             (void)!write(STDOUT_FILENO, LINE, sizeof LINE);
         }
         break;
@@ -297,6 +329,39 @@ static int defer(const fila_delivery *delivery, const fila_services *services)
     return FILA_DEFER;
 }
 
+/* What is meant for one message at a time, in an instance that serves several. */
+static int share(const fila_delivery *delivery, const fila_services *services)
+{
+    static char text[64];
+    static volatile int inside;
+    int alone = __atomic_fetch_add(&inside, 1, __ATOMIC_SEQ_CST) == 0;
+    if (RUDE == SHARED_MIX) {
+        (void)snprintf(text, sizeof text, "%zu bytes are not liked", delivery->payload_len);
+    }
+    pause_ms(2);
+    if (RUDE == SHARED_MIX) {
+        services->reason(services, delivery, text);
+    }
+    (void)__atomic_fetch_sub(&inside, 1, __ATOMIC_SEQ_CST);
+    if (RUDE == SHARED_RACE && !alone) {
+        abort();
+    }
+    return RUDE == SHARED_STRAY && !alone ? FILA_RETRY : FILA_REJECT;
+}
+
+/* The first few of a process; all of them would take too long. */
+static void be_deaf(const fila_delivery *delivery, const fila_services *services)
+{
+    static int times;
+    if (services->deadline_ms(delivery) < 1000 || ++times > 4) {
+        return;
+    }
+    for (int i = 0; i < 200 && !services->cancelled(delivery); i++) {
+        pause_ms(1);
+    }
+    pause_ms(services->cancelled(delivery) ? 3500 : 0);
+}
+
 static int rude_handle(void *self, const fila_delivery *delivery, const fila_services *services)
 {
     static volatile int inside; /* of all instances: what a static variable is */
@@ -315,13 +380,7 @@ static int rude_handle(void *self, const fila_delivery *delivery, const fila_ser
         pause_ms((long)services->deadline_ms(delivery) + 600);
         break;
     case DEAF:
-        if (services->deadline_ms(delivery) < 1000) {
-            break;
-        }
-        for (int i = 0; i < 100 && !services->cancelled(delivery); i++) {
-            pause_ms(1);
-        }
-        pause_ms(services->cancelled(delivery) ? 3500 : 0);
+        be_deaf(delivery, services);
         break;
     case RACE:
         if (__atomic_fetch_add(&inside, 1, __ATOMIC_SEQ_CST)) {
@@ -332,6 +391,10 @@ static int rude_handle(void *self, const fila_delivery *delivery, const fila_ser
         break;
     case DEFER:
         return defer(delivery, services);
+    case SHARED_RACE:
+    case SHARED_MIX:
+    case SHARED_STRAY:
+        return share(delivery, services);
     default:
         break;
     }
@@ -349,10 +412,12 @@ FILA_PLUGIN_DEFINE({
     FILA_PLUGIN_HEAD,
     .name = "rude",
     .version = "1.0",
+    .flags = RUDE >= SHARED_POLITE ? FILA_PLUGIN_THREAD_SAFE : 0,
     .options = OPTIONS,
     .option_count = FILA_COUNT(OPTIONS),
     .init = rude_init,
     .handle = rude_handle,
     .close = rude_close,
+    .probe = RUDE >= PROBE_CRASH ? rude_probe : NULL,
 })
 /* NOLINTEND(*) */

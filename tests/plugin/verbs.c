@@ -47,8 +47,8 @@ static const struct row ROWS[] = {
     {"$W try --json --handler exec --option shell=true --option 'command=echo no >&2; exit 65' "
      "/dev/null",
      65,
-     "{\"verdict\":\"reject\",\"cause\":\"reject\",\"reason\":\"exit status 65: no\",\"duration_ms"
-     "\":"},
+     "{\"verdict\":\"reject\",\"cause\":\"reject\",\"reason\":\"exit status 65: no\","
+     "\"retry_after_ms\":null,\"duration_ms\":"},
     {"$W try --handler exec --option shell=true --attempt 4 --queue q "
      "--option 'command=test $FILA_ATTEMPT$FILA_QUEUE = 4q' /dev/null",
      0, "ack in "},
@@ -75,11 +75,61 @@ static const struct row ROWS[] = {
     {"echo ack out 2 | $W try --handler " TEST_E2E "/publisher.so", 0,
      "publishes to out: payload of 1 bytes, 1 headers"},
     {"echo ack out 1 | $W try --json --header traceparent=t --handler " TEST_E2E "/publisher.so", 0,
-     "\"traceparent\":\"t\"},\"payload_bytes\":1}]}"},
+     "\"traceparent\":\"t\"},\"payload_bytes\":1,\"payload\":\"0\"}],"
+     "\"counters\":{\"published\":1}}"},
     {"echo reject out 1 | $W try --json --handler " TEST_E2E "/publisher.so", 65,
-     "\"published\":[]}"},
+     "\"published\":[],\"counters\":{\"published\":1}}"},
+    {"echo ack out 2 | $W try --isolation process --handler " TEST_E2E "/publisher.so", 0,
+     "publishes to out: payload of 1 bytes, 1 headers"},
+
+    /* Payloads. */
+    {"$W try --handler log --option payload=9B --payload 'a b'", 0, "key \"\": a b"},
+    {"$W try --handler log --payload ''", 0, "payload of 0 bytes"},
+    {"$W try --handler log --payload x y", 64, "either --payload or a FILE, and not both"},
+    {"head -c 100000 /dev/zero | $W try --handler log", 0, "payload of 100000 bytes"},
+    {"head -c 100000 /dev/zero | $W try --isolation process --handler exec --option command=sh "
+     "--option command=-c --option 'command=test `wc -c` = 100000'",
+     0, "ack in "},
+
+    /* In a child: as a worker runs it, so that what kills the child is a verdict. */
+    {"$W try --isolation process --handler log --payload x --key k", 0,
+     "payload of 1 bytes, 0 headers, key \"k\""},
+    {"$W try --isolation process --handler exec --option shell=true --attempt 4 --queue q "
+     "--header a=b --option 'command=test $FILA_ATTEMPT$FILA_QUEUE$FILA_HEADER_A = 4qb' /dev/null",
+     0, "ack in "},
+    {"$W try --isolation process --handler " TEST_BAD
+     "/CRASH_HANDLE.so --option must=x --payload x",
+     75, "retry (crash) in "},
+    {"$W try --isolation process --handler " TEST_BAD
+     "/CRASH_HANDLE.so --option must=x --payload x",
+     75, "the handler crashed: SIGSEGV at address 0x0, in handle+0x"},
+    {"$W try --isolation process --handler " TEST_BAD "/EXITS.so --option must=x --payload x", 75,
+     "the handler's process ended itself with status 3"},
+    {"$W try --isolation process --timeout 300ms --handler " TEST_BAD
+     "/HANG_HANDLE.so --option must=x --payload x",
+     75, "retry (timeout) in "},
+    {"$W try --isolation process --handler " TEST_BAD "/CRASH_INIT.so --option must=x --payload x",
+     66, "the handler crashed: SIGSEGV at address 0x0"},
+    {"$W try --isolation process --handler " TEST_DEFECTS
+     "/INIT_FAILS.so --option must=x /dev/null",
+     66, "no connection to the moon"},
+    {"$W try --isolation process --handler exec --option comand=x /dev/null", 64,
+     "option comand: the handler exec has no such option; did you mean command?"},
+    {"$W try --isolation process --handler lgo /dev/null", 66, "did you mean log?"},
+    {"$W try --isolation child --handler log /dev/null", 64,
+     "--isolation is neither threads nor process: \"child\""},
+    {"$W try --gdb --isolation process --handler log /dev/null", 64, "not into a child"},
+    {"$W try --config $CFG --queue four --payload x", 75, "the handler crashed: SIGSEGV"},
+    {"$W try --config $CFG --queue four --isolation process --payload x", 75, "SIGSEGV"},
+
+    /* What is said of it. */
+    {"$W try --json --handler " TEST_DEFECTS "/NONE.so --option must=x --payload x", 0,
+     "{\"verdict\":\"ack\",\"cause\":null,\"reason\":null,\"retry_after_ms\":null,"
+     "\"duration_ms\":"},
 
     {"$W plugin info log", 0, "abi          1.1"},
+    {"$W plugin info exec", 0, "  kill_after           duration  \"1s\" "},
+    {"$W plugin info exec --json", 0, "{\"name\":\"kill_after\",\"type\":\"duration\","},
     {"$W plugin info log --json", 0, "\"slots\":[\"init\",\"handle\",\"close\"]"},
     {"$W plugin info " TEST_DEFECTS "/OTHER_MAJOR.so", 66, "abi_major: it is 2"},
     {"$W plugin info", 64, "it takes one file"},
@@ -129,8 +179,9 @@ Test(verbs, say_what_they_should_and_exit_so)
         path,
         "broker = \"grpc://localhost:1\";\n"
         "queues = ( { queue = \"one\"; handler = { plugin = \"log\"; prefix = \"prefix of one: \"; }; },\n"
-        "  { queue = \"two\"; handler = { plugin = \"exec\"; command = [ \"sh\", \"-c\", \"exit 65\" ]; }; } "
-        ");\n");
+        "  { queue = \"two\"; handler = { plugin = \"exec\"; command = [ \"sh\", \"-c\", \"exit 65\" ]; }; },\n"
+        "  { queue = \"four\"; isolation = \"process\"; handler = { plugin = \"" TEST_BAD
+        "/CRASH_HANDLE.so\"; must = \"x\"; }; } );\n");
     (void)setenv("CFG", path, 1);
     (void)snprintf(path, sizeof path, "%s/bad.cfg", folder);
     write_file(

@@ -4,11 +4,13 @@
 
     verify.py FILA-WORKER DEFECTS-FOLDER [NAME...]
 
-A row: the plugin; the finding that must be there and the check that makes it, "" = none at all; a part of what it says.
+A row: the plugin; the finding that must be there and the check that makes it, "" = none at all; a part of what it says, or why
+there is none. Every plugin of the two folders, and every row of bad.c, has one.
 """
 import concurrent.futures
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -111,16 +113,42 @@ ROWS = [
     ("bad/THROWS", "crash", "messages", "ended by SIGABRT; at THROWS.so+0x"),
     ("bad/OVERFLOWS", "crash", "messages", "ended by SIGSEGV; at OVERFLOWS.so+0x"),
     ("bad/ABORTS", "crash", "messages", "ended by SIGABRT; at ABORTS.so+0x"),
+    ("bad/PRINTS", "floods", "messages", "handle, with an empty message: ended after 16 MiB of output"),
+    ("bad/OTHER_MACHINE", "refused", "file", "ELF machine: it is 4660, this host's is"),
+    ("bad/WRITABLE", "refused", "file", "the file may be written by everybody: its mode is 0666"),
+    ("bad/OPEN_FOLDER/NONE", "refused", "file", "the folder may be written by everybody: its mode is 0777"),
+    # The probe slot.
+    ("PROBE_CRASH", "crash", "life", "probe: ended by SIGSEGV; at PROBE_CRASH.so+0x"),
+    ("PROBE_HANG", "hangs", "life", "probe: no end after"),
+    ("PROBE_ANSWER", "probe", "life", "it returns 7"),
+    ("PROBE_FORK", "forked", "life", "probe returns in a process that it has made"),
+    # One instance for all threads.
+    ("SHARED_WRITE", "writes-view", "messages", "handle, with a message of one byte"),
+    ("SHARED_RACE", "crash", "threads", "handle, on 4 threads at once: ended by SIGABRT; at SHARED_RACE.so+0x"),
+    ("SHARED_MIX", "mixed", "threads", "bytes are not liked"),
+    ("SHARED_STRAY", "unsteady", "threads", "alone always reject, beside others also retry"),
     # Nothing to object to.
     ("NONE", "", "", ""),
     ("POLITE", "", "", ""),
+    ("SHARED_POLITE", "", "", ""),
     ("DEFER", "", "", ""),
+    # What verify cannot see.
+    ("bad/SPEAKS", "", "", "it writes to the socket of a worker's child, and verify has none"),
+    ("bad/SEES", "", "", "no defect: it tells the table of bad plugins what a child of the worker has"),
 ]
-WARNINGS = {"exports", "option-help", "option-default", "output", "cancel-late"}
-TIMEOUTS = {"DEAF": "5s"}
+WARNINGS = {"unsteady", "exports", "option-help", "option-default", "output", "cancel-late"}
+TIMEOUTS = {"DEAF": "5s", "LATE": "300ms", "SLOW": "300ms"}
 
 
-def path_of(folder, name):
+def waits(row):
+    """Those that are slow, because they wait: the first to begin."""
+    return row[0] in TIMEOUTS or row[1] in ("hangs", "defer-never", "threads-left", "processes-left")
+
+
+def path_of(folders, name):
+    folder, made = folders
+    if name in MADE:
+        return os.path.join(made, name + ".so")
     return os.path.normpath(os.path.join(folder, "..", name + ".so") if "/" in name else os.path.join(folder, name + ".so"))
 
 
@@ -154,6 +182,9 @@ def verify(worker, folder, row):
 
 # What follows from the defect besides its finding.
 ALSO = {
+    "bad/PRINTS": {"output"},
+    "PROBE_FORK": {"processes-left"},
+    "SHARED_MIX": {"unsteady"},
     "SLOW": {"cancel-late"},
     "FORK": {"processes-left"},
     "THREAD": {"leak", "hangs"},
@@ -201,15 +232,48 @@ def timed(worker, folder, row):
     return answer
 
 
+# ---- Every defect has a row ----
+
+MADE = {"bad/OTHER_MACHINE", "bad/WRITABLE", "bad/OPEN_FOLDER/NONE"}
+
+
+def prepare(folder, made):
+    """What bad.c makes of NONE.so by itself, too."""
+    for name in MADE:
+        os.makedirs(os.path.dirname(os.path.join(made, name)), exist_ok=True)
+        shutil.copy(os.path.join(folder, "NONE.so"), os.path.join(made, name + ".so"))
+    os.chmod(os.path.join(made, "bad/WRITABLE.so"), 0o666)
+    os.chmod(os.path.join(made, "bad/OPEN_FOLDER"), 0o777)
+    with open(os.path.join(made, "bad/OTHER_MACHINE.so"), "r+b") as file:
+        file.seek(18)
+        file.write(b"\x34\x12")
+
+
+def forgotten(folder):
+    """Plugins and defects of the table of bad plugins without a row here."""
+    known = {row[0] for row in ROWS}
+    there = {file[:-3] for file in os.listdir(folder)}
+    there |= {"bad/" + file[:-3] for file in os.listdir(os.path.join(folder, "..", "bad")) if file.endswith(".so")} - MADE
+    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "bad.c"), encoding="utf-8") as source:
+        table = set(re.findall(r'^    \{"([A-Z_/]+)", (?:THREADS|PROCESS),', source.read(), re.M))
+    if len(table) < 40:
+        sys.exit("the rows of bad.c are not to be read: %r" % table)
+    return sorted(there - known) + sorted(name for name in table if name not in known and "bad/" + name not in known)
+
+
 def main():
     worker, folder, names = sys.argv[1], sys.argv[2], sys.argv[3:]
-    rows = [row for row in ROWS if (row[0] in names if names else os.path.exists(path_of(folder, row[0])) or row[0] != "bad/THROWS")]
-    forgotten = {file[:-3] for file in os.listdir(folder)} - {row[0] for row in ROWS}
-    if forgotten:
-        sys.exit("no row for %s" % ", ".join(sorted(forgotten)))
+    if forgotten(folder):
+        sys.exit("no row for %s" % ", ".join(forgotten(folder)))
     started = time.monotonic()
-    with concurrent.futures.ThreadPoolExecutor(max_workers=8) as pool:
-        answers = list(pool.map(lambda row: timed(worker, folder, row), rows))
+    with tempfile.TemporaryDirectory() as made:
+        folders = (folder, made)
+        prepare(folder, made)
+        rows = [row for row in ROWS
+                if (row[0] in names if names else os.path.exists(path_of(folders, row[0])) or row[0] != "bad/THROWS")]
+        rows.sort(key=waits, reverse=True)
+        with concurrent.futures.ThreadPoolExecutor(max_workers=16) as pool:
+            answers = list(pool.map(lambda row: timed(worker, folders, row), rows))
     wrong = [] if names else check_modes(worker, folder)
     wrong += ["%s: %s" % (row[0], answer) for row, answer in zip(rows, answers) if answer]
     print("\n".join(wrong))

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: AGPL-3.0-or-later */
 #include "cli.h"
 #include "connect.h"
+#include "describe.h"
 #include "plugin/loader.h"
 
 #include <jansson.h>
@@ -82,56 +83,12 @@ static int list(bool json)
 
 /* ---- One ---- */
 
-static json_t *option_json(const fila_option *option)
-{
-    char range[128];
-    fw_option_range(option, range, sizeof range);
-    return json_pack(
-        "{s:s,s:s,s:b,s:b,s:s?,s:s?,s:s}", "name", option->name, "type",
-        fw_option_type_name(option->type), "required", (option->flags & FILA_OPTION_REQUIRED) != 0,
-        "secret", (option->flags & FILA_OPTION_SECRET) != 0, "default", option->fallback, "range",
-        *range ? range : NULL, "help", option->help ? option->help : "");
-}
-
 static int show_json(const struct fw_plugin_file *file)
 {
     const fila_plugin *table = fw_plugin_table(file);
     json_t *all = describe(table, fw_plugin_path(file));
-    json_t *options = json_array();
-    for (uint32_t i = 0; i < table->option_count; i++) {
-        (void)json_array_append_new(options, option_json(&table->options[i]));
-    }
-    (void)json_object_set_new(all, "options", options);
+    (void)json_object_set_new(all, "options", fw_cli_options_json(table));
     return print_json(all);
-}
-
-/* What stands in the column of defaults. */
-static const char *default_text(const fila_option *option, char *text, size_t size)
-{
-    bool quoted = option->type == FILA_OPTION_STRING || option->type == FILA_OPTION_DURATION ||
-                  option->type == FILA_OPTION_SIZE;
-    if (option->flags & FILA_OPTION_REQUIRED) {
-        return "(required)";
-    }
-    if (!option->fallback) {
-        return "(none)";
-    }
-    if (option->type == FILA_OPTION_STRINGS && !*option->fallback) {
-        return "[]";
-    }
-    (void)snprintf(text, size, quoted ? "\"%s\"" : "%s", option->fallback);
-    return text;
-}
-
-static void show_option(const fila_option *option)
-{
-    char text[128];
-    char range[128];
-    fw_option_range(option, range, sizeof range);
-    (void)printf(
-        "  %-20s %-9s %-12s %s%s%s%s\n", option->name, fw_option_type_name(option->type),
-        default_text(option, text, sizeof text), option->help ? option->help : "",
-        *range ? " (" : "", range, *range ? ")" : "");
 }
 
 static int show_text(const struct fw_plugin_file *file)
@@ -142,12 +99,7 @@ static int show_text(const struct fw_plugin_file *file)
     (void)printf(
         "one instance %s\n",
         table->flags & FILA_PLUGIN_THREAD_SAFE ? "for all threads" : "per thread");
-    if (table->option_count) {
-        (void)printf("\n  %-20s %-9s %-12s\n", "OPTION", "TYPE", "DEFAULT");
-    }
-    for (uint32_t i = 0; i < table->option_count; i++) {
-        show_option(&table->options[i]);
-    }
+    fw_cli_options_print(table);
     return FW_EXIT_OK;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: AGPL-3.0-or-later */
 #include "cli.h"
 #include "connect.h"
+#include "plugin/loader.h"
 #include "template.h"
 
 #include <errno.h>
@@ -108,7 +109,9 @@ static int make_file(const char *path, const char *template, mode_t mode, const 
     int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
     FILE *out = fd >= 0 ? fdopen(fd, "w") : NULL;
     if (!out) {
-        return fw_cli_fail("new", FW_EXIT_PLUGIN, "%s: %s", path, strerrordesc_np(errno));
+        return errno == EEXIST
+                   ? fw_cli_fail("new", FW_EXIT_PLUGIN, "%s: it is there already", path)
+                   : fw_cli_fail("new", FW_EXIT_PLUGIN, "%s: %s", path, strerrordesc_np(errno));
     }
     for (const char *line = t->text; *line;) {
         size_t len = strcspn(line, "\n");
@@ -120,6 +123,24 @@ static int make_file(const char *path, const char *template, mode_t mode, const 
         return fw_cli_fail("new", FW_EXIT_PLUGIN, "%s: it cannot be written", path);
     }
     return FW_EXIT_OK;
+}
+
+static int make_folder(const char *name)
+{
+    char path[PATH_MAX];
+    struct stat st;
+    /* `make install` would take its place. */
+    if (lstat(name, &st) && !fw_plugin_inspect(name, path, NULL)) {
+        return fw_cli_usage(
+            "new", "there is a handler \"%s\" already, %s: choose another name", name, path);
+    }
+    if (!mkdir(name, 0755)) {
+        return FW_EXIT_OK;
+    }
+    return errno == EEXIST ? fw_cli_fail("new", FW_EXIT_PLUGIN, "%s: it is there already", name)
+                           : fw_cli_fail(
+                                 "new", FW_EXIT_PLUGIN, "%s: the folder cannot be made: %s", name,
+                                 strerrordesc_np(errno));
 }
 
 static int new_plugin(const char *name, bool cpp)
@@ -140,17 +161,17 @@ static int new_plugin(const char *name, bool cpp)
 
     (void)snprintf(config, sizeof config, "%s.cfg", name);
     point(&words, name, cpp);
-    if (mkdir(name, 0755)) {
-        return fw_cli_fail("new", FW_EXIT_PLUGIN, "%s: %s", name, strerrordesc_np(errno));
-    }
-    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+    int status = make_folder(name);
+    for (size_t i = 0; !status && i < sizeof files / sizeof files[0]; i++) {
         char path[PATH_MAX];
         (void)snprintf(path, sizeof path, "%s/%s", name, files[i].name);
-        int status = make_file(path, files[i].template, files[i].mode, &words);
-        if (status) {
-            return status;
+        status = make_file(path, files[i].template, files[i].mode, &words);
+        if (!status) {
+            (void)printf("made %s\n", path);
         }
-        (void)printf("made %s\n", path);
+    }
+    if (status) {
+        return status;
     }
     (void)printf("\nBuild, test and run it with\n\n    make -C %s run\n", name);
     return FW_EXIT_OK;

@@ -15,6 +15,15 @@ bool fw_cli_pair_split(char *text, struct fw_cli_pair *ret_pair)
     return true;
 }
 
+static size_t count_of(const struct fw_cli_pair *pairs, size_t pair_count, const char *name)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < pair_count; i++) {
+        count += !strcmp(pairs[i].key, name);
+    }
+    return count;
+}
+
 static bool is_list(const fila_plugin *table, const char *name)
 {
     for (uint32_t i = 0; i < table->option_count; i++) {
@@ -25,53 +34,58 @@ static bool is_list(const fila_plugin *table, const char *name)
     return false;
 }
 
-struct options {
-    struct fw_handler_option *items;
-    const char **values;
-    size_t count;
-};
+static bool is_grouped(const struct fw_cli_options *options, const char *name)
+{
+    for (size_t i = 0; i < options->count; i++) {
+        if (options->items[i].is_list && !strcmp(options->items[i].name, name)) {
+            return true;
+        }
+    }
+    return false;
+}
 
-/* Words of the same list become one option. */
-static bool group_options(
+bool fw_cli_pairs_group(
     const struct fw_cli_pair *pairs,
     size_t pair_count,
     const fila_plugin *table,
-    struct options *ret_options)
+    struct fw_cli_options *ret_options)
 {
     size_t n = pair_count + 1;
-    struct options options = {calloc(n, sizeof *options.items), calloc(n, sizeof(char *)), 0};
     size_t used = 0;
-    *ret_options = options;
-    if (!options.items || !options.values) {
+    struct fw_cli_options *options = ret_options;
+    *options =
+        (struct fw_cli_options){calloc(n, sizeof *options->items), calloc(n, sizeof(char *)), 0};
+    if (!options->items || !options->values) {
         return false;
     }
     for (size_t i = 0; i < pair_count; i++) {
-        const struct fw_cli_pair *pair = &pairs[i];
-        bool list = is_list(table, pair->key);
-        bool seen = false;
-        for (size_t j = 0; list && j < options.count; j++) {
-            seen |= !strcmp(options.items[j].name, pair->key);
-        }
-        if (seen) {
+        const char *key = pairs[i].key;
+        bool list = table ? is_list(table, key) : count_of(pairs, pair_count, key) > 1;
+        if (is_grouped(options, key)) {
             continue;
         }
-        struct fw_handler_option *item = &options.items[options.count++];
+        struct fw_handler_option *item = &options->items[options->count++];
         *item = (struct fw_handler_option){
-            .name = pair->key,
-            .values = options.values + used,
+            .name = key,
+            .values = options->values + used,
             .is_list = list,
             .is_string = true,
             .file = "",
         };
         for (size_t j = i; j < (list ? pair_count : i + 1); j++) {
-            if (!strcmp(pairs[j].key, pair->key)) {
-                options.values[used++] = pairs[j].value;
+            if (!strcmp(pairs[j].key, key)) {
+                options->values[used++] = pairs[j].value;
                 item->count++;
             }
         }
     }
-    ret_options->count = options.count;
     return true;
+}
+
+void fw_cli_options_free(struct fw_cli_options *options)
+{
+    free(options->items);
+    free(options->values);
 }
 
 fila_status fw_cli_pairs_bind(
@@ -81,15 +95,14 @@ fila_status fw_cli_pairs_bind(
     struct fw_plugin **ret_plugin,
     struct fw_plugin_problems *ret_problems)
 {
-    struct options options;
+    struct fw_cli_options options;
     fila_status status = FILA_NO_MEMORY;
     *ret_problems = (struct fw_plugin_problems){0};
-    if (group_options(pairs, pair_count, fw_plugin_table(file), &options)) {
+    if (fw_cli_pairs_group(pairs, pair_count, fw_plugin_table(file), &options)) {
         const struct fw_plugin_binding binding = {
             .options = options.items, .option_count = options.count};
         status = fw_plugin_bind(file, &binding, ret_plugin, ret_problems);
     }
-    free(options.items);
-    free(options.values);
+    fw_cli_options_free(&options);
     return status;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: AGPL-3.0-or-later */
 #include "cli.h"
 #include "connect.h"
+#include "describe.h"
 #include "plugin.h"
 #include "plugin/elf.h"
 #include "plugin/loader.h"
@@ -87,15 +88,6 @@ static json_t *slots_json(const fila_plugin *table)
     return slots;
 }
 
-static json_t *options_json(const fila_plugin *table)
-{
-    json_t *options = json_array();
-    for (uint32_t i = 0; i < table->option_count; i++) {
-        (void)json_array_append_new(options, json_string(table->options[i].name));
-    }
-    return options;
-}
-
 static json_t *describe(const fila_plugin *table, const char *path, const struct facts *facts)
 {
     char abi[24];
@@ -105,8 +97,8 @@ static json_t *describe(const fila_plugin *table, const char *path, const struct
         "{s:s,s:s,s:s,s:s,s:s,s:s,s:b,s:o,s:o,s:O,s:O}", "name", table->name, "version",
         table->version, "description", table->description, "path", path, "abi", abi, "build_id",
         facts->elf.build_id, "thread_safe", (table->flags & FILA_PLUGIN_THREAD_SAFE) != 0, "slots",
-        slots_json(table), "options", options_json(table), "needed", facts->needed, "exported",
-        facts->exported);
+        slots_json(table), "options", fw_cli_options_json(table), "needed", facts->needed,
+        "exported", facts->exported);
 }
 
 static void print_value(const char *key, const json_t *value)
@@ -146,9 +138,11 @@ static int show(const char *name, bool json)
         json_t *value;
         json_object_foreach(all, key, value)
         {
-            print_value(key, value);
+            if (strcmp(key, "options") != 0) {
+                print_value(key, value);
+            }
         }
-        (void)printf("\nfila-worker handlers %s describes the options.\n", name);
+        fw_cli_options_print(fw_plugin_table(file));
     }
     json_decref(all);
     json_decref(facts.needed);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: AGPL-3.0-or-later */
 #include "base/clock.h"
 #include "cli.h"
+#include "plugin/counters.h"
 #include "try.h"
 #include "wire/message.h"
 
@@ -79,9 +80,20 @@ static int signal_descriptor(void)
     return signalfd(-1, &set, SFD_CLOEXEC);
 }
 
+static void note_counter(void *user, const char *name, uint64_t value)
+{
+    struct fw_try_result *result = user;
+    if (result->counter_count < FILA_COUNTERS_MAX) {
+        struct fw_try_counter *counter = &result->counters[result->counter_count++];
+        (void)snprintf(counter->name, sizeof counter->name, "%s", name);
+        counter->value = value;
+    }
+}
+
 static int run_job(
     const struct fw_try *request,
     const struct fw_plugin *plugin,
+    const struct fw_try_handler *handler,
     struct fw_job *job,
     struct fw_try_result *ret_result)
 {
@@ -90,11 +102,17 @@ static int run_job(
     struct fw_done_list done = {.wake = wake, .user = &woken};
     struct wait wait = {.done = &done, .job = job, .woken = woken, .signals = signal_descriptor()};
     struct fw_executor_options options = {
-        .queue = request->queue, .plugin = plugin, .concurrency = 1, .done = &done};
+        .queue = request->queue,
+        .plugin = plugin,
+        .process = handler->in_child ? &handler->process : NULL,
+        .concurrency = 1,
+        .done = &done,
+    };
     if (fw_executor_start(&options, &wait.executor, &error)) {
         (void)close(woken);
         (void)close(wait.signals);
-        return fw_cli_fail("try", FW_EXIT_PLUGIN, "%s", error.text);
+        return handler->told ? handler->refused
+                             : fw_cli_fail("try", FW_EXIT_PLUGIN, "%s", error.text);
     }
     job->deadline = fila_now() + request->timeout;
     fw_executor_submit(wait.executor, job);
@@ -103,6 +121,7 @@ static int run_job(
     ret_result->reason = job->reason;
     ret_result->outbox = job->outbox;
     ret_result->cancelled = wait.cancelled;
+    fw_counters_each(fw_executor_counters(wait.executor), note_counter, ret_result);
     fw_job_free_message(job);
     (void)fw_executor_stop(wait.executor, fila_now() + FILA_S);
     (void)close(woken);
@@ -123,7 +142,7 @@ __attribute__((noinline)) int fw_try_handle(
 
 int fw_try_run(
     const struct fw_try *request,
-    const struct fw_plugin *plugin,
+    const struct fw_try_handler *handler,
     fila_view payload,
     struct fw_try_result *ret_result)
 {
@@ -138,15 +157,18 @@ int fw_try_run(
         .headers = request->headers,
         .header_count = request->header_count,
     };
-    struct fw_plugin stopped = *plugin;
+    struct fw_plugin stopped = {0};
     struct fw_job job = {.attempt = request->attempt};
-    wrapped_handle = plugin->table.handle;
-    stopped.table.handle = fw_try_handle;
+    if (handler->plugin) {
+        stopped = *handler->plugin;
+        wrapped_handle = stopped.table.handle;
+        stopped.table.handle = fw_try_handle;
+    }
     job.message = fila_message_make(&fields, NULL, NULL);
     if (!job.message) {
         return fw_cli_fail("try", FW_EXIT_INTERNAL, "out of memory");
     }
-    int status = run_job(request, &stopped, &job, ret_result);
+    int status = run_job(request, handler->plugin ? &stopped : NULL, handler, &job, ret_result);
     if (job.message) {
         fila_message_free(job.message);
     }

@@ -3,6 +3,7 @@
 
 #include "wire/codec.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,6 +11,10 @@
 /* Of one message on the wire: 4 MiB, less what the encoding adds at most. */
 #define MESSAGE_MAX ((size_t)4 * 1024 * 1024 - (size_t)16 * 1024)
 #define ENCODING    16u /* of a header */
+
+/* Where fila_publication of ABI 1.1, which had it first, ended: later fields are there only when
+ * its size says so. */
+#define PUBLICATION_SIZE_MIN (offsetof(fila_publication, payload_len) + sizeof(size_t))
 
 static const char TRACEPARENT[] = "traceparent";
 static const char TRACESTATE[] = "tracestate";
@@ -35,8 +40,9 @@ static bool headers_are_sound(const fila_publication *p)
 
 static bool is_sound(const fila_publication *p)
 {
-    return p && p->size >= sizeof *p && p->queue_len && is_text(p->queue, p->queue_len) &&
-           (!p->payload_len || p->payload) && headers_are_sound(p);
+    return p && p->size >= PUBLICATION_SIZE_MIN && p->queue_len &&
+           is_text(p->queue, p->queue_len) && (!p->payload_len || p->payload) &&
+           headers_are_sound(p);
 }
 
 /* ---- Traces ---- */

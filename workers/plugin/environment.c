@@ -13,7 +13,8 @@ static bool is_named(const char *variable, const char *name)
 static bool is_secret(const char *variable, const char *const *secrets, size_t count)
 {
     static const char API_KEY[] = "FILA_API_KEY";
-    if (!strncmp(variable, API_KEY, sizeof API_KEY - 1) || is_named(variable, "FILA_TLS_KEY")) {
+    if (!strncmp(variable, API_KEY, sizeof API_KEY - 1) ||
+        is_named(variable, "FILA_WORKER_API_KEY") || is_named(variable, "FILA_TLS_KEY")) {
         return true;
     }
     for (size_t i = 0; i < count; i++) {

@@ -96,7 +96,7 @@ struct fw_plugin_binding {
     const struct fw_handler_option *options;
     size_t option_count;
     /* Names of environment variables that the handler's children must not see, besides
-     * FILA_API_KEY* and FILA_TLS_KEY. */
+     * FILA_API_KEY*, FILA_WORKER_API_KEY and FILA_TLS_KEY. */
     const char *const *secret_variables;
     size_t secret_variable_count;
 };

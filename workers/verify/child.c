@@ -18,7 +18,9 @@
 
 #define CANARY_LAST 12 /* descriptors up to this one are open, so that closing any is seen */
 #define OUTPUT_KEPT 120
-#define PERTURB     0x5a /* what freed memory is filled with */
+#define FLOOD       ((size_t)16 << 20)
+#define ORPHAN_TIME (500 * FILA_MS) /* for ending by themselves */
+#define PERTURB     0x5a            /* what freed memory is filled with */
 
 /* ---- In the child ---- */
 
@@ -115,6 +117,7 @@ struct watch {
     unsigned progress;
     int64_t progressed;
     bool hung;
+    bool flooded;
     int status;
     size_t printed;
     char first[OUTPUT_KEPT + 1];
@@ -131,8 +134,8 @@ static void read_output(struct watch *w)
             memcpy(w->first + w->printed, bytes, kept);
         }
         w->printed += (size_t)got;
-        if (w->printed > (size_t)16 << 20) {
-            return; /* come back: the limits are to be looked at */
+        if (w->printed > FLOOD) {
+            return; /* it does not end by itself */
         }
     }
 }
@@ -146,6 +149,10 @@ static void look_at_time(struct watch *w)
         w->progressed = now;
     } else if (now - w->progressed > w->limit) {
         w->hung = true;
+        (void)kill(w->pid, SIGKILL);
+    }
+    if (w->printed > FLOOD) {
+        w->flooded = true;
         (void)kill(w->pid, SIGKILL);
     }
 }
@@ -162,32 +169,45 @@ static void await(struct watch *w)
     read_output(w);
 }
 
-/* What the child has left behind is ours now (we are its reaper): killed and counted. */
-static unsigned kill_orphans(void)
+/* What the child has left behind is ours now (we are its reaper). Those that have ended are reaped;
+ * the others are counted, and killed if so. */
+static unsigned reap_orphans(bool kill_them)
 {
     char path[64];
     char text[4096];
     unsigned count = 0;
-    for (int round = 0; round < 8; round++) {
-        (void)snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
-        int fd = open(path, O_RDONLY | O_CLOEXEC);
-        ssize_t len = fd >= 0 ? read(fd, text, sizeof text - 1) : 0;
-        if (fd >= 0) {
-            (void)close(fd);
-        }
-        if (len <= 0) {
-            break;
-        }
-        text[len] = '\0';
-        char *rest = text;
-        for (char *word; (word = strtok_r(rest, " ", &rest));) {
-            pid_t pid = (pid_t)strtol(word, NULL, 10);
-            if (pid > 0 && waitpid(pid, NULL, WNOHANG) == 0) {
-                count++;
+    (void)snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t len = fd >= 0 ? read(fd, text, sizeof text - 1) : 0;
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    text[len > 0 ? len : 0] = '\0';
+    char *rest = text;
+    for (char *word; (word = strtok_r(rest, " ", &rest));) {
+        pid_t pid = (pid_t)strtol(word, NULL, 10);
+        if (pid > 0 && waitpid(pid, NULL, WNOHANG) == 0) {
+            count++;
+            if (kill_them) {
                 (void)kill(pid, SIGKILL);
                 (void)waitpid(pid, NULL, 0);
             }
         }
+    }
+    return count;
+}
+
+/* A moment for those that are about to end; the rest is killed and counted. */
+static unsigned kill_orphans(void)
+{
+    int64_t until = fila_now() + ORPHAN_TIME;
+    unsigned count = 0;
+    while (reap_orphans(false) && fila_now() < until) {
+        (void)poll(NULL, 0, 10);
+    }
+    for (unsigned killed = 1; killed;) {
+        killed = reap_orphans(true);
+        count += killed;
     }
     return count;
 }
@@ -222,7 +242,11 @@ static void add_end(
     struct watch *w,
     struct fw_verify_page *page)
 {
-    if (w->hung) {
+    if (w->flooded) {
+        fw_verify_add(
+            report, check, FW_VERIFY_FLOODS, "%.119s: ended after %zu MiB of output", page->stage,
+            FLOOD >> 20);
+    } else if (w->hung) {
         fw_verify_add(
             report, check, FW_VERIFY_HANGS, "%.119s: no end after %lld ms", page->stage,
             (long long)(w->limit / FILA_MS));

@@ -71,11 +71,12 @@ static void check_symbols(struct fw_verify_report *report, const uint8_t *bytes,
         "owner, mode, descriptor, %u symbols", names.symbols);
 }
 
-/* Everybody else is refused by the loader. */
+/* Everybody else is refused by the loader. A group of the owner's number is the owner's own, as
+ * Linux systems make one for each user. */
 static void check_group(struct fw_verify_report *report, const char *path, const char *kind)
 {
     struct stat st;
-    if (!stat(path, &st) && (st.st_mode & S_IWGRP) && st.st_gid != 0) {
+    if (!stat(path, &st) && (st.st_mode & S_IWGRP) && st.st_gid != 0 && st.st_gid != st.st_uid) {
         fw_verify_add(
             report, FW_VERIFY_FILE, FW_VERIFY_GROUP_WRITABLE,
             "the %s may be written by group %u: its mode is %04o (%s)", kind, (unsigned)st.st_gid,

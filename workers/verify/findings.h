@@ -54,6 +54,14 @@
     X(COMPLETE_TWICE, "complete-twice", true,                                                          \
       "The delivery is invalid after the first time: this uses memory that may be another's.",         \
       "Call services->complete once for each FILA_DEFER, and never without one.")                      \
+    X(PROBE, "probe", true, "Anything but 1 is taken as a no: the breaker stays open.",                \
+      "Return 1 when the dependency is back, else 0.")                                                 \
+    X(MIXED, "mixed", true,                                                                            \
+      "Messages that run at once share something that each must have for itself.",                     \
+      "Look for static variables, and with FILA_PLUGIN_THREAD_SAFE for fields of the instance.")       \
+    X(UNSTEADY, "unsteady", false,                                                                     \
+      "Perhaps it depends on what else runs; a race looks like this, too.",                            \
+      "If it is not meant so: lock what messages share, or take FILA_PLUGIN_THREAD_SAFE away.")        \
     X(WRITES_VIEW, "writes-view", true,                                                                \
       "The payload is the host's, and another try must see the same.",                                 \
       "Copy what is to be changed.")                                                                   \
@@ -86,6 +94,8 @@
     X(ENVIRONMENT, "environment", true,                                                                \
       "Others read it at the same time; a change is a race that crashes.",                             \
       "Give children an environment of their own (services->environment).")                            \
+    X(FLOODS, "floods", true, "Nobody finds anything in such a log, and it fills the disk.",           \
+      "Use services->log, for what an operator should know.")                                          \
     X(OUTPUT, "output", false,                                                                         \
       "Standard error is the worker's log, a line an event; standard output is nobody's.",             \
       "Use services->log.")

@@ -3,9 +3,31 @@
 #include "plugin/instance.h"
 #include "state.h"
 
+#include <pthread.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #define CYCLES 100u
+
+/* Once: a probe may take its time. */
+static void ask_probe(struct fw_verify_page *page, const struct fw_instance *instance)
+{
+    sigset_t mask;
+    if (!instance->plugin->table.probe) {
+        return;
+    }
+    (void)pthread_sigmask(SIG_BLOCK, NULL, &mask);
+    fw_verify_stage(page, "probe");
+    int answer = instance->plugin->table.probe(instance->self, &instance->services);
+    if (getpid() != page->pid) {
+        fw_verify_note(page, FW_VERIFY_FORKED, "probe returns in a process that it has made");
+        _exit(0);
+    }
+    fw_verify_thread_compare(page, &mask, "probe");
+    if (answer != 0 && answer != 1) {
+        fw_verify_note(page, FW_VERIFY_PROBE, "it returns %d", answer);
+    }
+}
 
 /* False: init failed. */
 static bool cycle(struct fw_verify_page *page, const struct fw_plugin *plugin, unsigned nth)
@@ -18,6 +40,9 @@ static bool cycle(struct fw_verify_page *page, const struct fw_plugin *plugin, u
         fw_verify_note(page, FW_VERIFY_INIT_FAILS, "time %u: %s", nth, error.text);
         page->stop = true;
         return false;
+    }
+    if (nth == 1) {
+        ask_probe(page, &instance);
     }
     fw_verify_stage(page, "close, time %u", nth);
     fw_instance_close(&instance);

@@ -2,6 +2,7 @@
  *
  * Messages through the handler: each in turn, cut short, and many at once.
  */
+#include "answers.h"
 #include "base/clock.h"
 #include "leak.h"
 #include "runner.h"
@@ -15,6 +16,7 @@
 #define DEFERRED_KEPT 1100u
 #define AT_ONCE       4u
 #define EACH          48u
+#define ALONE         4u /* messages of each kind */
 #define SHORT_TIME    (100 * FILA_MS)
 #define GRACE         (1500 * FILA_MS) /* after a deadline */
 #define CANCEL_TIME   (3 * FILA_S)
@@ -180,16 +182,39 @@ void fw_verify_time(struct fw_verify_page *page, const struct fw_verify_options 
 
 /* ---- At once ---- */
 
-void fw_verify_threads(struct fw_verify_page *page, const struct fw_verify_options *options)
+/* What it says when it is alone. False: go no further. */
+static bool learn(struct fw_verify_runner *r, struct fw_verify_answers *answers)
+{
+    int64_t until = fila_now() + r->options->limit / 2;
+    for (unsigned i = 0; i < ALONE * FW_VERIFY_KINDS && fila_now() < until; i++) {
+        enum fw_verify_kind kind = fw_verify_kind_of(r, i);
+        struct fw_verify_letter *letter = fw_verify_letter_new(r, kind);
+        if (!letter) {
+            return false;
+        }
+        fw_verify_stage(
+            r->page, "handle, with %s, on one of several threads", fw_verify_kind_name(kind));
+        fw_verify_submit(r, letter, r->options->timeout);
+        bool on = fw_verify_await(r, letter);
+        if (on) {
+            fw_verify_answers_learn(answers, kind, letter);
+        }
+        fw_verify_letter_free(letter);
+        if (!on) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* How many went through. */
+static unsigned run_at_once(struct fw_verify_runner *r, const struct fw_verify_answers *answers)
 {
     struct fw_verify_letter *letters[AT_ONCE * EACH] = {NULL};
-    struct fw_verify_runner *r = fw_verify_runner_new(page, options);
-    bool on = r && fw_verify_runner_start(r, AT_ONCE);
     unsigned count = 0;
-    if (on) {
-        fw_verify_stage(page, "handle, on %u threads at once", AT_ONCE);
-    }
-    for (; on && count < AT_ONCE * EACH; count++) {
+    bool on = true;
+    fw_verify_stage(r->page, "handle, on %u threads at once", AT_ONCE);
+    for (; count < AT_ONCE * EACH; count++) {
         letters[count] = fw_verify_letter_new(r, fw_verify_kind_of(r, count));
         if (!letters[count]) {
             break;
@@ -198,19 +223,30 @@ void fw_verify_threads(struct fw_verify_page *page, const struct fw_verify_optio
     }
     for (unsigned i = 0; on && i < count; i++) {
         on = fw_verify_await(r, letters[i]);
-        fw_verify_progress(page);
+        if (on) {
+            fw_verify_answers_compare(answers, fw_verify_kind_of(r, i), letters[i]);
+        }
+        fw_verify_progress(r->page);
     }
     if (on) {
         (void)fw_verify_runner_stop(r);
     }
-    if (r) {
+    for (unsigned i = 0; on && i < count; i++) {
+        fw_verify_letter_free(letters[i]);
+    }
+    return count;
+}
+
+void fw_verify_threads(struct fw_verify_page *page, const struct fw_verify_options *options)
+{
+    struct fw_verify_answers answers = {0};
+    struct fw_verify_runner *r = fw_verify_runner_new(page, options);
+    if (r && fw_verify_runner_start(r, AT_ONCE) && learn(r, &answers)) {
+        unsigned count = run_at_once(r, &answers);
         bool shared = (r->plugin->table.flags & FILA_PLUGIN_THREAD_SAFE) != 0;
         (void)snprintf(
             page->note, sizeof page->note, "%u messages on %u threads, %s", count, AT_ONCE,
             shared ? "in one instance" : "an instance each");
-    }
-    for (unsigned i = 0; on && i < count; i++) {
-        fw_verify_letter_free(letters[i]);
     }
     fw_verify_runner_free(r);
 }

@@ -67,6 +67,7 @@ bool fw_verify_runner_start(struct fw_verify_runner *r, unsigned threads)
         .done = &r->done,
         .stuck_after = STUCK_AFTER,
     };
+    r->threads = threads;
     fw_verify_stage(r->page, "init, on %u threads", threads);
     if (fw_executor_start(&options, &r->executor, &error)) {
         fw_verify_note(r->page, FW_VERIFY_INIT_FAILS, "%s", error.text);

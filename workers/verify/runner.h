@@ -24,6 +24,7 @@ struct fw_verify_runner {
     struct fw_plugin *plugin; /* bound, its slots wrapped */
     fila_plugin theirs;       /* its own slots */
     struct fw_executor *executor;
+    unsigned threads; /* of the executor */
     struct fw_done_list done;
     atomic_uint deferred; /* how often handle returned FILA_DEFER */
     int woken;            /* eventfd; made before the process is looked at */

@@ -61,7 +61,7 @@ static int wrapped_handle(void *self, const fila_delivery *delivery, const fila_
     struct fw_verify_letter *letter = fw_run_of(delivery)->job->user;
     struct fw_verify_page *page = subject->page;
     sigset_t mask;
-    if (!(subject->plugin->table.flags & FILA_PLUGIN_THREAD_SAFE)) {
+    if (subject->threads == 1) {
         page->message.view = letter->room; /* what is before the payload is no less wrong */
         page->message.view_len = letter->room_len - letter->guard_len;
         page->message.guard_len = letter->guard_len;

@@ -33,9 +33,14 @@
  * and each instance is only ever used by one thread at a time. With it there is one instance for
  * all, used by many at once.
  *
- * Versions: within a major, structs grow at their end only, and nothing else changes.
+ * Versions: within a major, structs grow at their end only, and nothing else changes. What has no
+ * "Since" beside it came with 1.0.
  *   1.0  the first
- *   1.1  services: publish, counter
+ *   1.1  services: publish, counter; fila_publication, fila_publication_header
+ * The promise: a host runs the plugins of its own minor and of all older ones, as they are: the
+ * descriptor says how large its structs were when it was compiled. A plugin of a newer minor is
+ * refused, for it may count on what this host does not have; to run on older hosts too, compile
+ * with the header of the oldest one. Another major is refused.
  */
 #ifndef FILA_PLUGIN_H
 #define FILA_PLUGIN_H
@@ -75,12 +80,14 @@ typedef struct fila_option {
     const char *name;
     uint32_t type;
     uint32_t flags;
-    const char *fallback; /* the default, written as in the config file; NULL = none */
+    const char *fallback; /* the default, written as in the config file; NULL = none; of a list ""
+                             (an empty one) or its one string */
     double min;           /* of numbers, durations (ms) and sizes (bytes); both 0 = no range */
     double max;
     const char *help; /* one sentence */
 } fila_option;
 
+/* What an option is set to. All of it lives as long as the instance, and is not to be changed. */
 typedef struct fila_option_value {
     uint32_t type;   /* 0: not set, and no default */
     uint32_t count;  /* of `strings` */
@@ -135,7 +142,7 @@ typedef struct fila_publication_header {
     size_t value_len;
 } fila_publication_header;
 
-/* A message to publish. */
+/* A message to publish. At most 4,096 headers, none with an empty key. */
 typedef struct fila_publication {
     uint32_t size; /* sizeof(fila_publication), by FILA_PUBLICATION_INIT */
     uint32_t header_count;
@@ -152,9 +159,9 @@ typedef struct fila_publication {
         sizeof(fila_publication), 0, NULL, 0, NULL, NULL, 0 \
     }
 
-/* What `publish` answers. INVALID: no queue, a text that is not UTF-8, a wrong `size`. TOO_LARGE:
- * it is over 4 MiB, or all of this delivery's are too much. OVER: the delivery has ended, or was
- * given up at its deadline. */
+/* What `publish` answers. INVALID: no queue, a text that is not UTF-8, a header without a key or
+ * one too many, a wrong `size`. TOO_LARGE: it is over 4 MiB, or all of this delivery's are too
+ * much. OVER: the delivery has ended, or was given up at its deadline. */
 #define FILA_PUBLISH_TAKEN     0
 #define FILA_PUBLISH_INVALID   1
 #define FILA_PUBLISH_TOO_LARGE 2
@@ -187,7 +194,10 @@ typedef struct fila_services {
      * as the instance. Cost: a walk over the table; ask in `init`. Thread: any. */
     const fila_option_value *(*option)(const struct fila_services *services, const char *name);
 
-    /* One log line; `delivery` may be NULL. Thread: any. */
+    /* One log line; `delivery` may be NULL. An unknown level is taken as FILA_LOG_INFO. Errors:
+     * none; while whoever reads the worker's log is far behind, lines are lost, and counted.
+     * Thread: any.
+     */
     void (*log)(
         const struct fila_services *services,
         const fila_delivery *delivery,
@@ -201,11 +211,12 @@ typedef struct fila_services {
         const fila_delivery *delivery,
         const char *text);
 
-    /* With FILA_RETRY or FILA_UNAVAILABLE: not before that many milliseconds. */
+    /* With FILA_RETRY or FILA_UNAVAILABLE: not before that many milliseconds; the last one counts.
+     * Up to a week; 0 or less: the usual backoff. */
     void (*retry_after)(const fila_delivery *delivery, int64_t ms);
 
-    /* Walks the headers: start with *cursor = 0, go on while it returns 1. Not zero-terminated.
-     * Thread: any. */
+    /* Walks the headers: start with *cursor = 0, go on while it returns 1. At the end 0, and
+     * nothing is written. Views as of the delivery: not zero-terminated. Thread: any. */
     int (*next_header)(
         const fila_delivery *delivery,
         size_t *cursor,
@@ -227,7 +238,8 @@ typedef struct fila_services {
      * when it returned -1. Thread: any, also before `handle` has returned FILA_DEFER. */
     int (*complete)(const fila_delivery *delivery, int verdict, const char *reason);
 
-    /* With FILA_RETRY: its cause, FILA_CAUSE_TIMEOUT or FILA_CAUSE_CRASH. */
+    /* With FILA_RETRY: its cause, FILA_CAUSE_TIMEOUT or FILA_CAUSE_CRASH; the last one counts, and
+     * another number is none. */
     void (*cause)(const fila_delivery *delivery, uint32_t cause);
 
     /* A file descriptor that polls readable from when `cancelled` is 1 until `handle` returns, for
@@ -280,16 +292,18 @@ typedef struct fila_plugin {
     const char *description;
 
     /* Makes an instance; *ret_self is handed to the others. 0 = fine; else say why with
-     * services->reason, and free what was made: `close` is not called. Thread: the worker thread
-     * that the instance is for (thread-safe: one of them). Blocks: may; it holds up the start of
-     * the worker. NULL slot: no instance needed, `self` is NULL. `services` lives as long as the
-     * instance. */
+     * services->reason, and free what was made: `close` is not called. Called once for each
+     * instance, of which a process may make and close many. Thread: the worker thread that the
+     * instance is for (thread-safe: one of them). Blocks: may, within `start_timeout`; it holds up
+     * the start of the worker. NULL slot: no instance needed, `self` is NULL. `services` lives as
+     * long as the instance. */
     int (*init)(const fila_services *services, void **ret_self);
 
     /* Handles one message and returns a verdict. No exception may leave it, nor any other slot.
-     * Thread: that of its instance (thread-safe: many at once). Blocks: may, until its deadline;
-     * long after it, the host takes the thread for lost. Idempotence: a message may come twice.
-     * Required. */
+     * Ownership: the delivery is the host's; what was made for it is the plugin's to free, with
+     * every verdict. Errors: the verdict, with a reason. Thread: that of its instance (thread-safe:
+     * many at once). Blocks: may, until its deadline; long after it, the host takes the thread for
+     * lost. Idempotence: a message may come twice. Required. */
     int (*handle)(void *self, const fila_delivery *delivery, const fila_services *services);
 
     /* Frees an instance; after its last `handle` and `complete`. Thread: that of its `init`
@@ -297,9 +311,9 @@ typedef struct fila_plugin {
      * free. */
     void (*close)(void *self);
 
-    /* Is the dependency back? 1 = yes, 0 = no. Asked while the breaker is open. Thread: one that
-     * `handle` is called on. Blocks: may, for a few seconds; 30 s without an answer are a no. NULL
-     * slot: a message is tried instead. */
+    /* Is the dependency back? 1 = yes, 0 = no, and so is anything else. Asked while the breaker is
+     * open. Thread: one that `handle` is called on. Blocks: may, for a few seconds; 30 s without an
+     * answer are a no. NULL slot: a message is tried instead. */
     int (*probe)(void *self, const fila_services *services);
 } fila_plugin;
 
