@@ -65,6 +65,7 @@ static const struct row ROWS[] = {
     {"$W try --handler log /no/such/file", 66, "/no/such/file: No such file or directory"},
     {"$W try --handler log /tmp", 66, "/tmp: "},
     {"$W try", 64, "either --handler or --config"},
+    {"$W try ./a.so", 64, "a handler is named by --handler ./a.so"},
     {"$W try --handler log --option x /dev/null", 64, "--option \"x\" is not KEY=VALUE"},
     {"$W try --handler log --timeout 5 /dev/null", 64, "--timeout: "},
     {"$W try --handler log --attempt 0 /dev/null", 64, "--attempt: it starts at 1"},
@@ -81,6 +82,15 @@ static const struct row ROWS[] = {
      "\"published\":[],\"counters\":{\"published\":1}}"},
     {"echo ack out 2 | $W try --isolation process --handler " TEST_E2E "/publisher.so", 0,
      "publishes to out: payload of 1 bytes, 1 headers"},
+
+#if defined(__x86_64__) && defined(__LP64__) && defined(__GLIBC__)
+    /* A plugin of ABI 1.1, as it was compiled then (kept.c has that of 1.0). */
+    {"$W try --json --handler " TEST_KEPT "/abi-1.1.x86_64.so --payload hello", 0,
+     "\"published\":[{\"queue\":\"out\",\"headers\":{\"from\":\"try\",\"empty\":\"\"},"
+     "\"payload_bytes\":5,\"payload\":\"hello\"}],\"counters\":{\"copies\":3}}"},
+    {"$W try --isolation process --handler " TEST_KEPT "/abi-1.1.x86_64.so --payload hello", 0,
+     "publishes to out: payload of 5 bytes, 2 headers"},
+#endif
 
     /* Payloads. */
     {"$W try --handler log --option payload=9B --payload 'a b'", 0, "key \"\": a b"},

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static const char HELP[] =
     "usage: fila-worker try --handler NAME|FILE.so [options] [FILE|-]\n"
@@ -190,6 +191,10 @@ static int parse(int argc, char **argv, struct fw_try *request)
     }
     if (argc - optind > 1) {
         return fw_cli_usage("try", "one message at a time: \"%s\" is too much", argv[optind + 1]);
+    }
+    const char *last = optind < argc ? strrchr(argv[optind], '.') : NULL;
+    if (!request->handler && !request->config && last && !strcmp(last, ".so")) {
+        return fw_cli_usage("try", "a handler is named by --handler %s", argv[optind]);
     }
     if (!request->handler == !request->config) {
         return fw_cli_usage("try", "either --handler or --config with --queue, and not both");
