@@ -66,7 +66,8 @@ def compile_strictly(name, folder, environment):
 def is_there(tool):
     if tool == "asan":
         path = subprocess.run(["cc", "-print-file-name=libasan.so"], stdout=subprocess.PIPE, text=True, check=True).stdout
-        return path.startswith("/")
+        with open("/proc/sys/vm/mmap_rnd_bits", encoding="ascii") as bits:  # with more of them its shadow finds no place
+            return path.startswith("/") and int(bits.read()) <= 28
     return shutil.which(tool) is not None
 
 
@@ -104,7 +105,7 @@ class Walk:
         self.said = done.stdout
         if done.returncode != status:
             sys.exit(f"line {line}: exit status {done.returncode}, not {status}:\n{block}{self.said}")
-        if "warning:" in self.said:
+        if re.search(r"\.(c|cc|h):\d+:\d+: warning:", self.said):
             sys.exit(f"line {line}: the compiler warns:\n{self.said}")
 
     def follow(self, line, mark, block):
