@@ -115,7 +115,7 @@ static const struct row ROWS[] = {
      75, "the handler crashed: SIGSEGV at address 0x0, in handle+0x"},
     {"$W try --isolation process --handler " TEST_BAD "/EXITS.so --option must=x --payload x", 75,
      "the handler's process ended itself with status 3"},
-    {"$W try --isolation process --timeout 300ms --handler " TEST_BAD
+    {"$W try --isolation process --timeout 1s --handler " TEST_BAD
      "/HANG_HANDLE.so --option must=x --payload x",
      75, "retry (timeout) in "},
     {"$W try --isolation process --handler " TEST_BAD "/CRASH_INIT.so --option must=x --payload x",

@@ -137,7 +137,7 @@ ROWS = [
     ("bad/SEES", "", "", "no defect: it tells the table of bad plugins what a child of the worker has"),
 ]
 WARNINGS = {"unsteady", "exports", "option-help", "option-default", "output", "cancel-late"}
-TIMEOUTS = {"DEAF": "5s", "LATE": "300ms", "SLOW": "300ms"}
+TIMEOUTS = {"DEAF": "5s", "bad/PRINTS": "5s", "LATE": "300ms", "SLOW": "300ms"}
 
 
 def waits(row):
