@@ -4,8 +4,11 @@
  * the host ends, and what the log says. Each row is run by a process of its own, this program
  * again, since in threads mode some of them bring it down.
  *
- *     bad_plugins DEFECTS BAD [DEFECT]    all rows, or those of one; with the two folders of
- * plugins
+ *     bad_plugins [--gigabyte] DEFECTS BAD [DEFECT]    all rows, or those of one; with the two
+ *                                                      folders of plugins. PRINTS prints 64 MB, or
+ *                                                      as it is told
+ *
+ * Rows mostly wait: LANES processes run each a part of them.
  *
  * Not in the table, because a process cannot survive it and there is nothing to see: a plugin that
  * hangs while it is loaded in threads mode, or writes where it likes.
@@ -29,6 +32,10 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+enum {
+    LANES = 3
+};
 
 enum mode {
     THREADS,
@@ -483,6 +490,39 @@ static bool run_apart(char *const folders[2], size_t index)
     return right;
 }
 
+/* Every LANES-th row; how many were wrong. */
+static int run_lane(char *const folders[2], const char *defect, size_t lane)
+{
+    int wrong = 0;
+    for (size_t i = lane; i < sizeof ROWS / sizeof *ROWS; i += LANES) {
+        if (!defect || !strcmp(defect, ROWS[i].defect)) {
+            wrong += !run_apart(folders, i);
+        }
+    }
+    return wrong;
+}
+
+static int run_lanes(char *const folders[2], const char *defect)
+{
+    pid_t lanes[LANES];
+    int wrong = 0;
+    for (size_t i = 0; i < LANES; i++) {
+        lanes[i] = fork();
+        if (lanes[i] < 0) {
+            abort();
+        }
+        if (lanes[i] == 0) {
+            exit(run_lane(folders, defect, i));
+        }
+    }
+    for (size_t i = 0; i < LANES; i++) {
+        int status = 0;
+        (void)waitpid(lanes[i], &status, 0);
+        wrong += WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+    }
+    return wrong;
+}
+
 int main(int argc, char **argv)
 {
     size_t count = sizeof ROWS / sizeof *ROWS;
@@ -492,11 +532,16 @@ int main(int argc, char **argv)
         return fw_handler_main(argc - 1, argv + 1);
     }
     if (argc == 4 && !strcmp(argv[1], "--row")) {
-        (void)alarm(40);
+        (void)alarm(getenv("DEFECT_PRINTS_MB") ? 600 : 120);
         return run_row(&ROWS[strtoul(argv[2], NULL, 10)], argv[3]);
     }
+    if (argc > 1 && !strcmp(argv[1], "--gigabyte")) {
+        (void)setenv("DEFECT_PRINTS_MB", "1024", 1);
+        argc--;
+        argv++;
+    }
     if (argc < 3) {
-        (void)fprintf(stderr, "usage: bad_plugins DEFECTS BAD [DEFECT]\n");
+        (void)fprintf(stderr, "usage: bad_plugins [--gigabyte] DEFECTS BAD [DEFECT]\n");
         return 64;
     }
     (void)setenv("FILA_API_KEY", "secret", 1);
@@ -504,11 +549,9 @@ int main(int argc, char **argv)
     leave_signals_alone("TSAN_OPTIONS");
     prepare(argv[1], argv[2]);
     for (size_t i = 0; i < count; i++) {
-        if (argc < 4 || !strcmp(argv[3], ROWS[i].defect)) {
-            wrong += !run_apart(&argv[1], i);
-            ran++;
-        }
+        ran += argc < 4 || !strcmp(argv[3], ROWS[i].defect);
     }
+    wrong = run_lanes(&argv[1], argc < 4 ? NULL : argv[3]);
     (void)printf("%d rows, %d wrong\n", ran, wrong);
     return wrong != 0 || ran == 0;
 }

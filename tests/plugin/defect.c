@@ -256,7 +256,8 @@ __attribute__((unused)) static int misbehave(
     for (size_t i = 99; i < sizeof noise; i += 100) {
         noise[i] = '\n';
     }
-    for (int i = 0; i < PRINTS_MB * 16; i++) {
+    const char *megabytes = getenv("DEFECT_PRINTS_MB");
+    for (int i = 0; i < 16 * (megabytes ? atoi(megabytes) : 64); i++) {
         (void)!write(i % 2 ? STDOUT_FILENO : STDERR_FILENO, noise, sizeof noise);
     }
 #elif DEFECT == THROWS
