@@ -39,11 +39,17 @@ static struct {
     sem_t probed;
     bool healthy;
     uint64_t ends[FW_CHILD_END_COUNT];
+    void (*while_sending)(void); /* called by whoever gives a message back that it cannot send */
 } test;
 
 static void wake(void *user)
 {
     (void)user;
+    if (test.while_sending) {
+        void (*act)(void) = test.while_sending;
+        test.while_sending = NULL;
+        act();
+    }
     (void)sem_post(&test.woken);
 }
 
@@ -211,6 +217,13 @@ static void test_many(void)
     CHECK(test.ends[FW_CHILD_END_STOP] == 3);
 }
 
+static void on_probe(void *user, bool healthy)
+{
+    (void)user;
+    test.healthy = healthy;
+    (void)sem_post(&test.probed);
+}
+
 /* What no child can take goes back, whichever thread was to send it; its child stays, for others.
  */
 static void test_too_large(void)
@@ -242,6 +255,35 @@ static void test_too_large(void)
     CHECK(fila_now() - began < 20 * FILA_S);
     CHECK(test.ends[FW_CHILD_END_STOP] == 2);
     forget(await());
+}
+
+/* The manager looks for an idle child; the one that is being sent to must not be it. */
+static void ask_for_a_child(void)
+{
+    struct timespec until;
+    CHECK(fw_executor_probe(test.executor, on_probe, NULL));
+    (void)clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += 200 * 1000000L;
+    until.tv_sec += until.tv_nsec / 1000000000L;
+    until.tv_nsec %= 1000000000L;
+    CHECK(sem_timedwait(&test.probed, &until) != 0);
+}
+
+/* A child is no one else's before its sender is done with it. */
+static void test_given_away_late(void)
+{
+    static char large[FW_AREA_ROOM + 1];
+    start(&(struct setup){.concurrency = 1, .answer = "1"});
+    CHECK(fw_done_sleep_begin(&test.done)); /* so that a result calls `wake` */
+    test.while_sending = ask_for_a_child;
+    (void)submit_view((fila_view){large, sizeof large}, NULL, 60000);
+    CHECK(!test.while_sending);
+    fw_done_sleep_end(&test.done);
+    while (sem_wait(&test.probed) && errno == EINTR) {
+    }
+    CHECK(test.healthy);
+    forget(await());
+    stop();
 }
 
 /* ---- Counting and publishing ---- */
@@ -357,13 +399,6 @@ static void test_no_child_in_time(void)
 }
 
 /* ---- Probing ---- */
-
-static void on_probe(void *user, bool healthy)
-{
-    (void)user;
-    test.healthy = healthy;
-    (void)sem_post(&test.probed);
-}
 
 static bool probe(void)
 {
@@ -484,6 +519,7 @@ int main(int argc, char **argv)
     test_messages();
     test_many();
     test_too_large();
+    test_given_away_late();
     test_counters();
     test_publishing();
     test_cancel();
