@@ -10,6 +10,7 @@
 #include "executor/executor.h"
 #include "executor/outbox.h"
 #include "executor/process/handler.h"
+#include "executor/process/process.h"
 #include "log/log.h"
 #include "plugin/counters.h"
 #include "wire/message.h"
@@ -462,6 +463,15 @@ static void crash(void)
     forget(job);
 }
 
+static void test_backoff(void)
+{
+    static const int64_t MS[] = {100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000, 30000};
+    for (uint32_t i = 0; i < sizeof MS / sizeof *MS; i++) {
+        CHECK(fw_life_backoff(100 * FILA_MS, i) == MS[i] * FILA_MS);
+    }
+    CHECK(fw_life_backoff(100 * FILA_MS, UINT32_MAX) == 30 * FILA_S);
+}
+
 /* Waiting is for those that have done nothing: a backoff that nothing here would outwait. */
 static void test_replaced_at_once(void)
 {
@@ -527,6 +537,7 @@ int main(int argc, char **argv)
     test_probe();
     test_recycle();
     test_stop();
+    test_backoff();
     test_replaced_at_once();
     test_replaced_while_late();
     (void)printf("all is well\n");

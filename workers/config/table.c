@@ -101,8 +101,8 @@ static const struct fw_property QUEUE_ROWS[] = {
     {.path = "recycle_messages", .kind = FW_KIND_COUNT, .offset = QUEUE(recycle_messages), .fallback = "0", .max = INT64_C(1000) * MILLION,
      .help = "With `isolation = \"process\"`: a child is replaced by a new one after so many messages; 0 = never."},
     {.path = "recycle_rss", .kind = FW_KIND_SIZE, .offset = QUEUE(recycle_rss), .fallback = "0B", .max = 1024 * GIB,
-     .help = "With `isolation = \"process\"`: a child whose resident memory is over this after a message is replaced by a new one; "
-             "0 = never."},
+     .help = "With `isolation = \"process\"`: a child whose resident memory is over this (it is looked at after each eighth "
+             "message) is replaced by a new one; 0 = never."},
     {.path = "stuck_limit", .kind = FW_KIND_COUNT, .offset = QUEUE(stuck_limit), .fallback = "0", .max = 100000,
      .help = "With `isolation = \"threads\"`: how many handlers may be stuck, each with the thread it hangs in, before `/livez` says that a "
              "restart would help; 0 = the larger of 8 and 2 x `concurrency`."},

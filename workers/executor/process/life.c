@@ -94,9 +94,9 @@ static bool wants_recycling(struct fw_child *child)
            fw_child_rss(child) > process->recycle_rss;
 }
 
-static int64_t backoff(const struct fw_process *process, uint32_t deaths)
+int64_t fw_life_backoff(int64_t first, uint32_t deaths)
 {
-    int64_t wait = process->first_backoff;
+    int64_t wait = first;
     for (uint32_t i = 0; i < deaths && wait < LONGEST_BACKOFF; i++) {
         wait *= 2;
     }
@@ -111,8 +111,10 @@ static void vacate(struct fw_child *child, bool at_once)
         return;
     }
     slot->child = NULL;
-    slot->start_at =
-        at_once || child->messages ? 0 : fila_now() + backoff(child->process, slot->deaths++);
+    slot->start_at = at_once || child->messages
+                         ? 0
+                         : fila_now() +
+                               fw_life_backoff(child->process->first_backoff, slot->deaths++);
 }
 
 bool fw_life_replace(struct fw_child *child)
@@ -232,7 +234,7 @@ static void give_up(struct fw_process *process, const char *reason)
 static void start_failed(struct fw_process *process, struct fw_slot *slot, const char *reason)
 {
     int64_t now = fila_now();
-    int64_t wait = backoff(process, slot->deaths++);
+    int64_t wait = fw_life_backoff(process->first_backoff, slot->deaths++);
     slot->start_at = now + wait;
     process->failed_starts[process->failed_start++ % FW_FAILED_STARTS] = now;
     int64_t oldest = process->failed_starts[process->failed_start % FW_FAILED_STARTS];

@@ -350,6 +350,9 @@ void fw_life_kill(struct fw_child *child);
 void fw_life_rubbish(struct fw_child *child, const char *fault);
 /* Starts what is missing; the time when there is more to start. */
 int64_t fw_life_maintain(struct fw_process *process, int64_t now);
+/* The pause before another one is started, after so many in a row that handled nothing: doubles, up
+ * to 30 s. Pure. */
+int64_t fw_life_backoff(int64_t first, uint32_t deaths);
 /* Looks whether the file is a new one. */
 void fw_life_refresh(struct fw_process *process);
 
