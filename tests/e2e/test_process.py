@@ -278,7 +278,7 @@ def children_that_cannot_start_stop_the_queue(bench):
                  [200, 400, 800, 1600, 3200])
     code, _, text = port.get("/readyz")
     expect_equal("/readyz", code, 503)
-    expect_match("why", "handler_given_up .*the file that forbids it is there.*then reload", text)
+    expect_match("why", "handler_given_up .*the file that forbids it is there.*CHILDREN-GIVEN-UP: .*reload", text)
     bench.enqueue_lines("work", ["ok"])
     os.remove(bench.path("forbidden"))
     mark = worker.mark()
