@@ -431,7 +431,7 @@ static const struct row {
     {"short at start", do_short, AT_START, REFUSED, "it sent a packet of 3 bytes", 0},
     {"exit at start", do_exit, AT_START, REFUSED, "ended itself with status 5", 0},
     {"result at start", do_other_id, AT_START, REFUSED, "a message that it was never given", 0},
-    {"stop at start", do_stop, AT_START, REFUSED, "init did not return within 2000 ms", 0},
+    {"stop at start", do_stop, AT_START, REFUSED, "init did not return within 500 ms", 0},
     {"problems", do_problems, AT_START, REFUSED, "more problems than a plugin can have", 0},
     {"random", do_random, AT_RUN, ANY, NULL, 0},
 };
@@ -507,7 +507,7 @@ static bool start(const struct row *row)
     fila_error error = FILA_ERROR_INIT;
     const struct fw_process_options process = {
         .handler = test.plugin,
-        .grace = row->timeout_ms ? FILA_S : 60 * FILA_S,
+        .grace = row->timeout_ms ? FILA_S / 5 : 60 * FILA_S,
         .first_backoff = 20 * FILA_MS,
     };
     const struct fw_executor_options options = {
@@ -515,7 +515,7 @@ static bool start(const struct row *row)
         .process = &process,
         .concurrency = 1,
         .done = &test.done,
-        .start_timeout = row->act == do_stop && row->when == AT_START ? 2 * FILA_S : 0,
+        .start_timeout = row->act == do_stop && row->when == AT_START ? FILA_S / 2 : 0,
     };
     if (!fw_executor_start(&options, &test.executor, &error)) {
         CHECK(row->outcome != REFUSED);
