@@ -138,6 +138,8 @@ Test(flush, ends_at_a_fresh_lease)
     cr_assert_not(fw_delivery_stats(s->engine).flushing);
     cr_assert_eq(stand_count(s, FW_COMMAND_NACK), 0);
     stand_not_finished(s, &m[500]);
+    cr_assert_not(stand_notice(s, FW_NOTICE_FLUSH, NULL)); /* it returned nothing */
+    cr_assert_not(stand_notice(s, FW_NOTICE_OVERLEASED, NULL));
     stand_free(s);
 }
 
@@ -173,6 +175,180 @@ Test(flush, keeps_only_what_starts)
 }
 
 /* With `expire` nothing is nacked: all is left. */
+/* A message whose lease has that much left, for certain. */
+static void read_left(struct stand *s, int i, int64_t left, uint64_t lane)
+{
+    char id[16];
+    (void)snprintf(id, sizeof(id), "id-%d", i);
+    struct fw_arrival arrival = {
+        .user = &m[read_so_far++],
+        .queue = "q",
+        .queue_len = 1,
+        .id = id,
+        .id_len = strlen(id),
+        .size = 1024,
+        .wire_size = 1024,
+        .lane = lane,
+        .waiting_since = s->now,
+        .lease_end = s->now + left,
+    };
+    credits--;
+    stand_read_full(s, 0, &arrival);
+    collect_credits(s);
+}
+
+/* Leased since it began, however long it takes: that is fresh. */
+Test(flush, ends_at_one_that_was_leased_since_it_began)
+{
+    struct fw_delivery_config config = stand_config();
+    struct stand *s = full(&config);
+    stand_until(s, opened + 12500 * FILA_MS);
+    collect_credits(s);
+    cr_assert_eq(credits, 1);
+    int64_t began = s->now;
+    stand_pass(s, 5 * FILA_S);
+    read_left(s, 500, began + FILA_MS + VT - s->now, 0);
+    cr_assert_not(fw_delivery_stats(s->engine).flushing);
+    cr_assert_eq(stand_count(s, FW_COMMAND_NACK), 0);
+    stand_free(s);
+}
+
+/* An id that it has itself let go ends it, though nothing was nacked. */
+Test(flush, small_queue_does_not_go_round_with_expire)
+{
+    struct fw_delivery_config config = stand_config();
+    config.surplus = FW_SURPLUS_EXPIRE;
+    struct stand *s = full(&config);
+    stand_until(s, opened + 12500 * FILA_MS);
+    collect_credits(s);
+    cr_assert_eq(credits, 1);
+    for (int i = 0; i < 5; i++) {
+        read_one(s, 100 + i, 0);
+    }
+    cr_assert(fw_delivery_stats(s->engine).flushing);
+    read_one(s, 100, 1);
+    cr_assert_not(fw_delivery_stats(s->engine).flushing);
+    stand_free(s);
+}
+
+Test(flush, not_while_paused)
+{
+    struct fw_delivery_config config = stand_config();
+    struct stand *s = full(&config);
+    stand_until(s, opened + 11 * FILA_S);
+    fw_delivery_pause(s->engine, s->now);
+    stand_collect(s);
+    stand_pass(s, 5 * FILA_S);
+    collect_credits(s);
+    cr_assert_eq(credits, 0);
+    cr_assert_not(fw_delivery_stats(s->engine).flushing);
+    stand_free(s);
+}
+
+/* Receives stand ready: what is there would be read. */
+Test(flush, not_while_receives_stand_ready)
+{
+    struct fw_delivery_config config = stand_config();
+    struct stand *s = stand_new(&config);
+    s->pipe.window = 1024;
+    stand_reopen(s);
+    opened = s->now;
+    credits = 0;
+    collect_credits(s);
+    uint32_t before = credits;
+    stand_until(s, opened + 20 * FILA_S);
+    fw_delivery_timer(s->engine, s->now);
+    stand_collect(s);
+    collect_credits(s);
+    cr_assert_eq(credits, before);
+    cr_assert_not(fw_delivery_stats(s->engine).flushing);
+    stand_free(s);
+}
+
+/* Slots are free, and the bytes are used up by messages that wait for their next try. */
+static struct stand *full_of_bytes(struct fw_delivery_config *config)
+{
+    config->concurrency = 8;
+    config->prefetch_bytes = 4096;
+    config->retry_first = config->retry_max = 1000 * FILA_S;
+    struct stand *s = stand_new(config);
+    s->pipe.window = 1024;
+    stand_reopen(s);
+    opened = s->now;
+    read_so_far = 0;
+    stand_forget(s);
+    credits = 100;
+    return s;
+}
+
+Test(flush, what_would_not_fit_is_returned_although_a_slot_is_free)
+{
+    struct fw_delivery_config config = stand_config();
+    struct stand *s = full_of_bytes(&config);
+    for (int i = 0; i < 20; i++) { /* more than prefetch: no credit is left */
+        read_one(s, i, 0);
+        stand_cause(s, &m[i], FW_RETRY, FW_CAUSE_CRASH, FILA_MS);
+    }
+    collect_credits(s);
+    stand_forget(s);
+    credits = 0;
+    stand_until(s, opened + 12500 * FILA_MS);
+    collect_credits(s);
+    cr_assert(fw_delivery_stats(s->engine).flushing);
+    int user = read_so_far;
+    read_left(s, 500, 11500 * FILA_MS, 0);
+    cr_assert(stand_take_of(s, FW_COMMAND_NACK, &m[user], NULL));
+    stand_free(s);
+}
+
+Test(flush, one_whose_lane_is_busy_is_returned_although_a_slot_is_free)
+{
+    struct fw_delivery_config config = stand_config();
+    config.lanes = true;
+    struct stand *s = full_of_bytes(&config);
+    read_left(s, 100, VT, 7); /* runs */
+    for (int i = 0; i < 20; i++) {
+        read_left(s, i, VT, 100 + (uint64_t)i);
+        stand_cause(s, &m[1 + i], FW_RETRY, FW_CAUSE_CRASH, FILA_MS);
+    }
+    collect_credits(s);
+    stand_forget(s);
+    credits = 0;
+    stand_until(s, opened + 12500 * FILA_MS);
+    collect_credits(s);
+    cr_assert(fw_delivery_stats(s->engine).flushing);
+    int user = read_so_far;
+    read_left(s, 500, 21500 * FILA_MS, 7); /* it has 5 s more than it needs */
+    cr_assert(stand_take_of(s, FW_COMMAND_NACK, &m[user], NULL));
+    stand_free(s);
+}
+
+/* 64 slots, but one start a second: that is what a pipe takes. */
+Test(flush, overleased_counts_the_rate)
+{
+    struct fw_delivery_config config = stand_config();
+    int64_t vt = 0;
+    config.concurrency = 64;
+    config.prefetch = 64;
+    config.rate = 1;
+    struct stand *s = stand_new(&config);
+    s->pipe.window = 1024;
+    stand_reopen(s);
+    opened = s->now;
+    read_so_far = 0;
+    stand_forget(s);
+    credits = 64;
+    cr_assert_eq(read_all(s, 0, 64), 64);
+    stand_until(s, opened + 12500 * FILA_MS);
+    collect_credits(s);
+    for (int i = 0; i < 300 && fw_delivery_stats(s->engine).flushing; i++) {
+        read_one(s, 1000 + i, 0);
+    }
+    cr_assert(stand_notice(s, FW_NOTICE_OVERLEASED, &vt));
+    cr_assert_geq(vt, 194 * FILA_S);
+    stand_free(s);
+}
+
 /* A stream that is to stop is read no further. */
 Test(flush, ends_with_a_drain)
 {

@@ -111,7 +111,9 @@ Test(lanes, unstartable_head_steps_aside)
     int64_t read = s->now;
     stand_pass(s, 10 * FILA_S);
     read_in(s, 2, 7);
+    cr_assert(stand_take_of(s, FW_COMMAND_HOLD, &m[2], NULL));
     stand_until(s, read + 13 * FILA_S); /* 1 has 14.5 s left to its margin, 15 are needed */
+    cr_assert(stand_take_of(s, FW_COMMAND_HOLD, &m[1], NULL));
     stand_verdict(s, &m[0], FW_ACK, 13 * FILA_S);
     cr_assert(runs(s, 2));
     cr_assert_eq(stand_count(s, FW_COMMAND_NACK), 0);

@@ -537,11 +537,13 @@ Test(config, sums_of_the_largest_numbers)
     struct stand *s = stand_new(&config);
     cr_assert(stand_notice(s, FW_NOTICE_RETRY_SPLIT, &vt));
     cr_assert_gt(vt, INT64_C(1000000) * FILA_S * 2000);
+    cr_assert_lt(vt, FILA_NEVER / 3);
     stand_free(s);
     config.retry_first = config.retry_max = INT64_C(3650) * 24 * 3600 * FILA_S;
     s = stand_new(&config);
     cr_assert(stand_notice(s, FW_NOTICE_RETRY_SPLIT, &vt));
     cr_assert_gt(vt, config.retry_max);
+    cr_assert_lt(vt, FILA_NEVER / 4 * 3);
     stand_free(s);
 }
 
