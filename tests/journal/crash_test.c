@@ -13,6 +13,7 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <zlib.h>
 
 static char dir[] = "/tmp/fila-crash-XXXXXX";
 
@@ -280,4 +281,29 @@ Test(crash, a_full_disk_is_an_error_at_the_opening_not_a_signal_later)
         expected, sizeof(expected), "cannot make \"%s/running.new\": File too large", dir);
     cr_assert_str_eq(error.text, expected);
     cr_assert_neq(access(path_of("running.new"), F_OK), 0);
+}
+
+/* A slot whose checksum fits, and whose lengths run over it. */
+Test(crash, names_that_run_over_their_slot_accuse_nobody)
+{
+    enum {
+        SIZE = FW_CRASH_HEAD + (FW_CRASH_RUNS + FW_CRASH_SUSPECTS) * FW_CRASH_SLOT
+    };
+
+    static const uint8_t boot[16];
+    uint8_t *file = aligned_alloc(64, SIZE);
+    uint8_t *slot = file + FW_CRASH_HEAD;
+    const uint32_t running = 0x52554e31;
+    const uint16_t longest = UINT16_MAX;
+    struct fw_crash_suspect found[4];
+    struct fw_crash_report report;
+    memset(file, 0, SIZE);
+    memcpy(file, "FILARUN1", 8);
+    memcpy(slot, &running, sizeof(running));
+    memcpy(slot + 12, &longest, sizeof(longest));
+    uint32_t sum = (uint32_t)crc32(0, slot + 8, FW_CRASH_SLOT - 8);
+    memcpy(slot + 4, &sum, sizeof(sum));
+    cr_assert_eq(fw_crash_parse(file, SIZE, boot, found, 4, &report), 0);
+    cr_assert_eq(report.dropped, 1);
+    free(file);
 }

@@ -5,11 +5,11 @@
 #include "base/clock.h"
 #include "journal/file.h"
 #include "journal/journal.h"
-#include "journal/lock.h"
 #include "journal/record.h"
 
 #include <criterion/criterion.h>
 
+#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -18,8 +18,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <unistd.h>
+#include <zlib.h>
 
 static char dir[] = "/tmp/fila-journal-XXXXXX";
 static atomic_int downs;
@@ -54,7 +54,6 @@ static void teardown(void)
 {
     (void)unlink(path_of("journal"));
     (void)unlink(path_of("journal.new"));
-    (void)unlink(path_of("lock"));
     (void)rmdir(dir);
 }
 
@@ -307,7 +306,94 @@ Test(journal, a_file_that_is_none_is_replaced)
     cr_assert_eq(report.messages, 1);
 }
 
+/* Its checksum fits, and it was never one of ours. */
+Test(journal, a_record_whose_lengths_do_not_add_up_ends_it)
+{
+    uint8_t data[256];
+    struct fw_journal_entry e = entry("some-id", 1);
+    struct fw_journal_entry found;
+    size_t used;
+    size_t size = fw_record_size(&e);
+    fw_record_put(&e, data);
+    cr_assert_eq(fw_record_get(data, size, &found, &used), FW_RECORD_GOOD);
+    data[FW_RECORD_HEAD + 6]--; /* of the id's length */
+    uint32_t sum =
+        htole32((uint32_t)crc32(0, data + FW_RECORD_HEAD, (unsigned)(size - FW_RECORD_HEAD)));
+    memcpy(data + 4, &sum, sizeof(sum));
+    cr_assert_eq(fw_record_get(data, size, &found, &used), FW_RECORD_TORN);
+}
+
+/* Another program's file, whose checksum happens to be in the right place. */
+Test(journal, a_head_of_another_kind_is_none)
+{
+    uint8_t data[1024];
+    size_t ends[RECORDS];
+    size_t size = small_journal(data, sizeof(data), ends);
+    struct fw_journal_report report;
+    data[7] = '2'; /* of a later version, say */
+    uint32_t sum = htole32((uint32_t)crc32(0, data, 32));
+    memcpy(data + 32, &sum, sizeof(sum));
+    write_file(data, size);
+    struct fw_journal *journal = open_it(&report);
+    cr_assert_eq(report.messages, 0);
+    cr_assert_eq(report.cut_bytes, size);
+    fw_journal_close(journal);
+}
+
 /* ---- Bounds ---- */
+
+/* What was changed again is not the oldest any more. */
+Test(journal, the_one_that_changed_longest_ago_goes_first)
+{
+    struct fw_journal_report report;
+    struct fw_journal *journal = open_with((struct fw_journal_options){.limit = 2}, &report);
+    size_t count;
+    static const char *const order[] = {"a", "b", "a", "c"};
+    for (int i = 0; i < 4; i++) {
+        put(journal, order[i], 1);
+        fw_journal_commit(journal);
+        fw_journal_sync(journal);
+    }
+    struct fw_journal_entry *all = fw_journal_load(journal, fila_view_of("orders"), &count);
+    cr_assert_eq(count, 2);
+    cr_assert(is_text(all[0].id, "a") && is_text(all[1].id, "c"));
+    free(all);
+    fw_journal_close(journal);
+}
+
+/* A file that has grown large because much is known is not rewritten for each group. */
+Test(journal, is_rewritten_only_when_most_of_it_is_stale)
+{
+    struct fw_journal_report report;
+    struct fw_journal *journal =
+        open_with((struct fw_journal_options){.least_file = 1, .gather = 1}, &report);
+    for (int i = 0; i < 64; i++) {
+        char id[16];
+        (void)snprintf(id, sizeof(id), "m%d", i);
+        put(journal, id, 1);
+        fw_journal_commit(journal);
+        fw_journal_sync(journal);
+    }
+    cr_assert_lt(fw_journal_stats(journal).rewrites, 8);
+    fw_journal_close(journal);
+}
+
+/* It waits for more: what comes meanwhile is one group with it. */
+Test(journal, a_group_is_collected_for_a_while)
+{
+    struct fw_journal_report report;
+    struct fw_journal *journal =
+        open_with((struct fw_journal_options){.gather = 100 * FILA_S}, &report);
+    put(journal, "a", 1);
+    fw_journal_commit(journal);
+    for (int i = 0; i < 100; i++) {
+        cr_assert_eq(fw_journal_stats(journal).groups, 0);
+        (void)usleep(1000);
+    }
+    fw_journal_close(journal);
+    fw_journal_close(open_it(&report));
+    cr_assert_eq(report.messages, 1);
+}
 
 Test(journal, keeps_the_newest_messages_and_a_file_of_twice_their_size)
 {
@@ -395,6 +481,98 @@ static void wait_for(atomic_int *count)
         cr_assert_lt(i, 20000, "it never came");
         (void)usleep(1000);
     }
+}
+
+/* The disk has room again, but it is not tried all the time. */
+Test(journal, a_full_disk_is_tried_again_in_a_while)
+{
+    struct fw_journal_report report;
+    (void)signal(SIGXFSZ, SIG_IGN);
+    struct fw_journal *journal =
+        open_with((struct fw_journal_options){.gather = 1, .retry = 1000 * FILA_S}, &report);
+    limit_files(FW_JOURNAL_HEAD + 10);
+    put(journal, "a", 1);
+    fw_journal_commit(journal);
+    fw_journal_sync(journal);
+    cr_assert(fw_journal_stats(journal).down);
+    limit_files(RLIM_INFINITY);
+    put(journal, "b", 1);
+    fw_journal_commit(journal);
+    fw_journal_sync(journal);
+    cr_assert(fw_journal_stats(journal).down);
+    cr_assert_eq(atomic_load(&ups), 0);
+    fw_journal_close(journal);
+}
+
+/* A new file that cannot be written leaves the old one as it was, and after a write that failed
+ * half way nothing follows the torn record. */
+Test(journal, a_failed_write_spoils_nothing)
+{
+    uint8_t before[1024];
+    uint8_t after[1024];
+    uint64_t bytes;
+    struct fw_journal_file file;
+    struct fw_journal_table *table = fw_journal_table_new(10, SIZE_MAX);
+    struct fw_journal_entry a = entry("a", 1);
+    struct fw_journal_entry b = entry("b", 1);
+    (void)signal(SIGXFSZ, SIG_IGN);
+    cr_assert(fw_journal_file_init(&file, dir));
+    cr_assert(fw_journal_table_put(table, &a));
+    cr_assert_eq(fw_journal_file_rewrite(&file, table), 0);
+    size_t size = read_file(before, sizeof(before));
+    cr_assert(fw_journal_table_put(table, &b));
+    limit_files(FW_JOURNAL_HEAD + 10);
+    cr_assert_eq(fw_journal_file_rewrite(&file, table), EFBIG);
+    cr_assert_eq(read_file(after, sizeof(after)), size);
+    cr_assert_eq(memcmp(before, after, size), 0);
+    limit_files(size + 10);
+    cr_assert(fw_journal_table_put(table, &b));
+    cr_assert_eq(fw_journal_file_append(&file, table, &bytes), EFBIG);
+    cr_assert_lt(file.fd, 0, "it would be written on");
+    limit_files(RLIM_INFINITY);
+    fw_journal_file_fini(&file);
+    fw_journal_table_free(table);
+}
+
+static atomic_bool disk_hangs;
+
+static void hang(void *user, enum fw_journal_event event, int64_t value)
+{
+    on_event(user, event, value);
+    while (event == FW_JOURNAL_DOWN && atomic_load(&disk_hangs)) {
+        (void)usleep(1000);
+    }
+}
+
+/* While its thread stands still, what waits for it is bounded, and what was dropped is told. */
+Test(journal, what_waits_for_a_disk_that_hangs_is_bounded)
+{
+    struct fw_journal_report report;
+    struct fw_journal *journal = NULL;
+    char *name = malloc(65000);
+    struct fw_journal_entry e = entry("a", 1);
+    (void)signal(SIGXFSZ, SIG_IGN);
+    struct fw_journal_options options = {.dir = dir, .gather = 1, .on_event = hang};
+    cr_assert_eq(fw_journal_open(&options, &journal, &report, NULL), FILA_OK);
+    atomic_store(&disk_hangs, true);
+    limit_files(FW_JOURNAL_HEAD + 10);
+    put(journal, "first", 1);
+    fw_journal_commit(journal);
+    wait_for(&downs);
+    memset(name, 'x', 65000);
+    e.id = (fila_view){name, 65000};
+    for (int i = 0; i < 320; i++) { /* some 20 MB */
+        (void)snprintf(name, 65000, "%d", i);
+        fw_journal_put(journal, &e);
+        fw_journal_commit(journal);
+    }
+    atomic_store(&disk_hangs, false);
+    fw_journal_sync(journal);
+    cr_assert_gt(fw_journal_stats(journal).lost, 0);
+    cr_assert_gt(atomic_load(&losses), 0);
+    limit_files(RLIM_INFINITY);
+    fw_journal_close(journal);
+    free(name);
 }
 
 Test(journal, a_full_disk_is_told_once_and_healed)
@@ -591,43 +769,4 @@ Test(journal, of_another_config_keeps_its_messages)
     cr_assert_eq(all[0].tries, 3);
     free(all);
     fw_journal_close(journal);
-}
-
-/* ---- The lock ---- */
-
-Test(journal, one_process_a_folder)
-{
-    int fd = -1;
-    int second = -1;
-    char expected[256];
-    fila_error error = FILA_ERROR_INIT;
-    cr_assert_eq(fw_state_lock(dir, &fd, &error), FILA_OK);
-    cr_assert_eq(fw_state_lock(dir, &second, &error), FILA_DENIED);
-    (void)snprintf(
-        expected, sizeof(expected),
-        "\"%s\" is in use by another fila-worker (process %ld): each worker needs a state_dir of "
-        "its own",
-        dir, (long)getpid());
-    cr_assert_str_eq(error.text, expected);
-    (void)close(fd);
-    cr_assert_eq(fw_state_lock(dir, &second, &error), FILA_OK);
-    (void)close(second);
-}
-
-Test(journal, a_folder_that_cannot_be_made_is_refused)
-{
-    int fd = -1;
-    fila_error error = FILA_ERROR_INIT;
-    cr_assert_eq(fw_state_lock("/proc/nothing/here", &fd, &error), FILA_INVALID_ARGUMENT);
-    cr_assert_str_eq(
-        error.text, "cannot make state_dir \"/proc/nothing/here\": No such file or directory");
-    char path[128];
-    (void)snprintf(path, sizeof(path), "%s/made", dir);
-    cr_assert_eq(fw_state_lock(path, &fd, &error), FILA_OK);
-    struct stat info;
-    cr_assert_eq(stat(path, &info), 0);
-    cr_assert_eq(info.st_mode & 0777, 0700);
-    (void)close(fd);
-    (void)unlink(path_of("made/lock"));
-    (void)rmdir(path);
 }
