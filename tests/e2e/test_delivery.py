@@ -80,8 +80,8 @@ def exec_environment(bench):
 @test(real_server=True)
 def retry_then_success(bench):
     bench.create_queue("work")
-    bench.cli("enqueue", "work", "-", data="third time lucky")
-    command = keep_payload(bench, '[ "$FILA_ATTEMPT" -ge 3 ] || { echo "not yet: $FILA_ATTEMPT" >&2; exit 75; }')
+    bench.cli("enqueue", "work", "--header", "x.y=1", "-", data="third time lucky")
+    command = keep_payload(bench, '[ "$FILA_ATTEMPT$FILA_HEADER_X_Y" = 31 ] || { echo "not yet: $FILA_ATTEMPT" >&2; exit 75; }')
     worker = bench.start_worker(exec_config(bench, command))
     bench.wait_files("done", 1)
     bench.wait_stats("work", depth=0)
