@@ -514,6 +514,21 @@ Test(terms, a_breaker_that_closes_in_a_pause_opens_no_stream)
     stand_free(s);
 }
 
+/* Its stream takes long to end: until then it is not wanted back, and nobody is told that it is. */
+Test(terms, the_old_stream_is_gone_before_the_trials_is_wanted)
+{
+    struct stand *s = with_breaker(false);
+    break_it(s, 3);
+    stand_pass(s, VT / 2);
+    cr_assert(stand_take(s, FW_COMMAND_STOP_STREAM, NULL));
+    stand_pass(s, 10 * VT);
+    stand_end(s, 0, FW_STREAM_CLOSED);
+    cr_assert_not(stand_notice(s, FW_NOTICE_RECONNECT, NULL));
+    stand_pass(s, FILA_S);
+    cr_assert(stand_take(s, FW_COMMAND_OPEN_STREAM, NULL));
+    stand_free(s);
+}
+
 Test(terms, a_second_pause_does_not_lengthen_the_first)
 {
     struct fw_delivery_config config = stand_config();

@@ -100,7 +100,7 @@ static void step(struct fw_delivery *e)
     }
     uint32_t room = fw_room(e);
     if (room == 0 || e->flushing > 0) {
-        fw_flush_step(e, room);
+        fw_flush_step(e);
         room = fw_room(e); /* a flush reads on credits of its own */
     }
     if (room > 0) {

@@ -149,13 +149,13 @@ static void go_on(struct fw_delivery *e, struct fw_stream *s)
     }
 }
 
-void fw_flush_step(struct fw_delivery *e, uint32_t room)
+void fw_flush_step(struct fw_delivery *e)
 {
     for (uint32_t i = 0; i < e->stream_count; i++) {
         struct fw_stream *s = &e->streams[i];
         if (s->flushing) {
             go_on(e, s);
-        } else if (room == 0 && stands_still(e, s) && e->now >= flush_due(e, s)) {
+        } else if (stands_still(e, s) && e->now >= flush_due(e, s)) {
             begin(e, s);
         }
     }

@@ -211,9 +211,6 @@ void fw_finish(struct fw_delivery *e, struct fw_held *h, enum fw_outcome outcome
     fw_lane_forget(e, h);
     fw_account(e, h, FW_ACCOUNT_NONE);
     fw_free_bytes(e, h);
-    if (e->breaker.trial == h) {
-        e->breaker.trial = NULL;
-    }
     if (id->held == h) {
         id->held = NULL;
     }

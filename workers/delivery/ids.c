@@ -145,9 +145,10 @@ struct fw_id *fw_ids_take(struct fw_ids *ids, const struct fw_arrival *arrival)
     return id;
 }
 
+/* What is doomed was tried. */
 static enum fw_memory worth(const struct fw_id *id, int64_t now)
 {
-    if (id->tries > 0 || id->done || id->suspect || id->not_before > now) { /* a doomed one was tried */
+    if (id->tries > 0 || id->done || id->suspect || id->not_before > now) {
         return FW_MEMORY_KEPT;
     }
     return id->nacked_at != 0 || id->flush != 0 || id->nack_unsure != 0 ? FW_MEMORY_LIGHT

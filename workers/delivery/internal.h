@@ -547,7 +547,7 @@ bool fw_streams_down(const struct fw_delivery *e, int64_t *ret_since);
 /* ---- flush.c ---- */
 /* True when the arrival was dealt with by a flush. */
 bool fw_flush_takes(struct fw_delivery *e, struct fw_stream *s, struct fw_held *h);
-void fw_flush_step(struct fw_delivery *e, uint32_t room);
+void fw_flush_step(struct fw_delivery *e);
 void fw_flush_end(struct fw_delivery *e, struct fw_stream *s);
 int64_t fw_flush_wake(const struct fw_delivery *e);
 
