@@ -85,6 +85,28 @@ Test(guards, a_copy_from_before_our_nack_has_the_old_lease)
     stand_free(s);
 }
 
+/* (c): a receive that stands ready since just now proves nothing of the pipe, little as came. */
+Test(guards, receives_that_are_new_prove_nothing)
+{
+    struct fw_delivery_config config = stand_config();
+    struct fw_command nack;
+    struct stand *s = stand_new(&config);
+    stand_reopen(s);
+    s->quiet = false;
+    int64_t opened = s->now;
+    for (int i = 0; i < 4; i++) { /* prefetch */
+        read_left(s, i, VT, 0);
+    }
+    stand_pass(s, 10 * FILA_S);
+    stand_verdict(s, &m[0], FW_ACK, FILA_MS);
+    stand_settled(s, &m[0], FW_SETTLED_OK);
+    stand_read(s, &m[10], "old", 0);
+    stand_pass(s, VT);
+    cr_assert(stand_take_of(s, FW_COMMAND_NACK, &m[10], &nack));
+    cr_assert_leq(nack.deadline, opened + VT);
+    stand_free(s);
+}
+
 /* A lease that is renewed while its message waits out a backoff lets it wait for all of that. */
 Test(guards, a_waiting_ones_new_lease_counts)
 {

@@ -205,3 +205,46 @@ Test(parts, walk)
         fw_walk_fini(&walk);
     }
 }
+
+/* Half of what was seen goes when there is much of it, and each minute. */
+Test(parts, quantile_fades_by_number_and_by_time)
+{
+    struct fw_quantile many = {0};
+    for (int i = 0; i < 2000; i++) {
+        fw_quantile_add(&many, FILA_S, FILA_S);
+    }
+    for (int i = 0; i < 6000; i++) {
+        fw_quantile_add(&many, FILA_S, FILA_MS);
+    }
+    cr_assert_lt(fw_quantile_get(&many, 950), 2 * FILA_MS);
+    struct fw_quantile few = {0};
+    for (int i = 0; i < 100; i++) {
+        fw_quantile_add(&few, FILA_S, FILA_S);
+    }
+    for (int i = 1; i < 20; i++) {
+        fw_quantile_add(&few, i * 61 * FILA_S, FILA_MS);
+    }
+    cr_assert_lt(fw_quantile_get(&few, 950), 2 * FILA_MS);
+}
+
+/* The longest of the last period, wherever in it: no sooner forgotten, no later. */
+Test(parts, peak_is_kept_for_a_period)
+{
+    const int64_t period = 8 * FILA_S;
+    for (int64_t at = 0; at < 3 * period; at += FILA_S / 2) {
+        struct fw_peak peak = {0};
+        int64_t now = 1000 * FILA_S;
+        int64_t end = now + at + 4 * period;
+        for (int64_t t = now; t < end; t += FILA_S / 2) {
+            bool recent = t >= now + at && t <= now + at + period;
+            if (t == now + at) {
+                fw_peak_add(&peak, t, period, 5 * FILA_S);
+            }
+            if (recent) {
+                cr_assert_eq(fw_peak_get(&peak, t, period), 5 * FILA_S);
+            } else if (t > now + at + 2 * period) {
+                cr_assert_eq(fw_peak_get(&peak, t, period), 0);
+            }
+        }
+    }
+}

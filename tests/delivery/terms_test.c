@@ -126,7 +126,6 @@ Test(terms, retry_split_is_told_once)
         stand_pass(s, 10 * FILA_S);
         stand_verdict(s, &m[i], FW_ACK, 10 * FILA_S);
         stand_settled(s, &m[i], FW_SETTLED_OK);
-        stand_forget(s);
     }
     cr_assert_not(stand_notice(s, FW_NOTICE_RETRY_SPLIT, NULL));
     stand_free(s);
@@ -148,6 +147,7 @@ Test(terms, one_that_waited_counts_with_the_waiting_ones)
 {
     struct fw_delivery_config config = stand_config();
     struct stand *s = stand_new(&config);
+    fw_delivery_pressure(s->engine, s->now, true); /* so that prefetch has room */
     read_one(s, 0);
     stand_verdict(s, &m[0], FW_RETRY, FILA_MS);
     read_one(s, 1); /* has the slot */
@@ -210,9 +210,9 @@ Test(terms, nothing_is_granted_to_a_stream_that_is_down)
     config.prefetch = 8;
     struct stand *s = stand_new(&config);
     read_one(s, 0);
-    stand_end(s, 1, FW_STREAM_REFUSED);
     cr_assert(runs(s, 0));
     stand_forget(s);
+    stand_end(s, 1, FW_STREAM_REFUSED);
     stand_verdict(s, &m[0], FW_ACK, FILA_MS);
     stand_settled(s, &m[0], FW_SETTLED_OK);
     for (unsigned i = 0; i < s->count; i++) {
@@ -263,35 +263,6 @@ Test(terms, a_copy_with_the_same_count_is_no_evidence)
     stand_free(s);
 }
 
-static void run_over(struct stand *s, int count)
-{
-    for (int i = 0; i < count; i++) {
-        read_one(s, i);
-        cr_assert(runs(s, i));
-    }
-    stand_pass(s, VT + FILA_S); /* the handlers do not stop */
-}
-
-Test(terms, a_copy_after_the_earliest_end_is_no_evidence)
-{
-    struct fw_delivery_config config;
-    ready_config(&config);
-    struct stand *s = stand_new(&config);
-    run_over(s, 3);
-    for (int i = 0; i < 3; i++) {
-        char id[16];
-        (void)snprintf(id, sizeof(id), "id-%d", i);
-        stand_read(s, &m[10 + i], id, 1);
-        stand_finished(s, &m[10 + i], FW_DUPLICATE);
-    }
-    cr_assert_eq(fw_delivery_stats(s->engine).finished[FW_DUPLICATE], 3);
-    stand_pass(s, 0);
-    cr_assert_not(stand_notice(s, FW_NOTICE_VT_SHORT, NULL));
-    read_one(s, 100);
-    cr_assert_geq(stand_runs(s, &m[100], 1), s->now + 15 * FILA_S);
-    stand_free(s);
-}
-
 /* A lease that began 3 s ago for certain, if the visibility timeout were so short. */
 static bool vt_is_short(struct stand *s)
 {
@@ -317,22 +288,65 @@ Test(terms, gone_after_a_refused_ack_is_no_evidence)
     stand_free(s);
 }
 
-Test(terms, gone_after_the_earliest_end_is_no_evidence)
+static void real_evidence(struct stand *s, int i)
+{
+    read_one(s, i);
+    cr_assert(runs(s, i));
+    stand_verdict(s, &m[i], FW_ACK, FILA_MS);
+    stand_settled(s, &m[i], FW_SETTLED_GONE);
+}
+
+enum late {
+    LATE_ACK,
+    LATE_NACK,
+    LATE_COPY
+};
+
+/* What happens to a lease after its end takes no place among the evidence. */
+static void late_is_no_evidence(enum late late)
 {
     struct fw_delivery_config config;
     ready_config(&config);
+    config.dead_letter = FW_DEAD_LETTER_BROKER;
     struct stand *s = stand_new(&config);
-    config.visibility_timeout = 2 * VT; /* then now less the earliest start is shorter than it */
-    run_over(s, 3);
-    for (int i = 0; i < 3; i++) {
-        stand_verdict(s, &m[i], FW_ACK, FILA_S);
-        stand_settled(s, &m[i], FW_SETTLED_GONE);
-        stand_finished(s, &m[i], FW_LEASE_LOST);
+    read_one(s, 0);
+    cr_assert(runs(s, 0));
+    if (late == LATE_NACK) {
+        stand_verdict(s, &m[0], FW_REJECT, FILA_MS);
+        cr_assert(stand_take_of(s, FW_COMMAND_REJECT, &m[0], NULL));
     }
-    fw_delivery_reconfigure(s->engine, s->now, &config);
-    stand_collect(s);
+    stand_pass(s, 25 * FILA_S);
+    real_evidence(s, 1);
+    stand_pass(s, 6 * FILA_S);
+    if (late == LATE_ACK) {
+        stand_verdict(s, &m[0], FW_ACK, FILA_MS);
+        stand_settled(s, &m[0], FW_SETTLED_GONE);
+    } else if (late == LATE_NACK) {
+        stand_settled(s, &m[0], FW_SETTLED_GONE);
+    } else {
+        stand_read(s, &m[10], "id-0", 1);
+        stand_finished(s, &m[10], FW_DUPLICATE);
+    }
+    real_evidence(s, 2);
     cr_assert_not(vt_is_short(s));
+    real_evidence(s, 3);
+    cr_assert(vt_is_short(s));
     stand_free(s);
+}
+
+Test(terms, a_late_ack_takes_no_place_among_the_evidence)
+{
+    late_is_no_evidence(LATE_ACK);
+}
+
+Test(terms, a_late_nack_takes_no_place_among_the_evidence)
+{
+    late_is_no_evidence(LATE_NACK);
+}
+
+Test(terms, a_late_copy_takes_no_place_among_the_evidence)
+{
+    late_is_no_evidence(LATE_COPY);
 }
 
 Test(terms, gone_to_an_ack_on_sight_is_no_evidence)
