@@ -195,7 +195,8 @@ fila_status fila_message_read(
     }
     message->release = release;
     message->owner = owner;
-    message->pins = release != free; /* else the copy of exactly its bytes */
+    message->pins = release &&
+                    release != free; /* else the copy of exactly its bytes, or the caller's */
     *ret_message = message;
     return FILA_OK;
 }
