@@ -9,12 +9,12 @@
 
 /* ---- Messages ---- */
 
-static void received(struct fw_page *page, const struct fw_queue_status *q, const char *labels)
+static void received(struct fw_page *page, const struct fw_queue_status *q, fila_view labels)
 {
     fw_sample(page, labels, q->stats.received);
 }
 
-static void finished(struct fw_page *page, const struct fw_queue_status *q, const char *labels)
+static void finished(struct fw_page *page, const struct fw_queue_status *q, fila_view labels)
 {
     for (int o = 0; o < FW_OUTCOME_COUNT; o++) {
         fw_sample_with(
@@ -22,7 +22,7 @@ static void finished(struct fw_page *page, const struct fw_queue_status *q, cons
     }
 }
 
-static void failures(struct fw_page *page, const struct fw_queue_status *q, const char *labels)
+static void failures(struct fw_page *page, const struct fw_queue_status *q, fila_view labels)
 {
     for (int c = FW_CAUSE_NONE + 1; c < FW_CAUSE_COUNT; c++) {
         fw_sample_with(
@@ -33,106 +33,94 @@ static void failures(struct fw_page *page, const struct fw_queue_status *q, cons
 static void handler_duration(
     struct fw_page *page,
     const struct fw_queue_status *q,
-    const char *labels)
+    fila_view labels)
 {
     fw_sample_histogram(page, labels, &q->counters.handler_duration, &FW_EDGES_RUN);
 }
 
-static void queue_wait(struct fw_page *page, const struct fw_queue_status *q, const char *labels)
+static void queue_wait(struct fw_page *page, const struct fw_queue_status *q, fila_view labels)
 {
     fw_sample_histogram(page, labels, &q->counters.queue_wait, &FW_EDGES_RUN);
 }
 
-static void message_age(struct fw_page *page, const struct fw_queue_status *q, const char *labels)
+static void message_age(struct fw_page *page, const struct fw_queue_status *q, fila_view labels)
 {
     fw_sample_histogram(page, labels, &q->counters.message_age, &FW_EDGES_AGE);
 }
 
-static void lease_at_start(
-    struct fw_page *page,
-    const struct fw_queue_status *q,
-    const char *labels)
+static void lease_at_start(struct fw_page *page, const struct fw_queue_status *q, fila_view labels)
 {
     fw_sample_histogram(page, labels, &q->counters.lease_at_start, &FW_EDGES_LEASE);
 }
 
-static void settle_duration(
-    struct fw_page *page,
-    const struct fw_queue_status *q,
-    const char *labels)
+static void settle_duration(struct fw_page *page, const struct fw_queue_status *q, fila_view labels)
 {
     fw_sample_histogram(page, labels, &q->counters.settle_duration, &FW_EDGES_SETTLE);
 }
 
 /* Only those that have happened: three calls times twenty codes would be 60 lines a queue. */
-static void settle_errors(struct fw_page *page, const struct fw_queue_status *q, const char *labels)
+static void settle_errors(struct fw_page *page, const struct fw_queue_status *q, fila_view labels)
 {
     for (int call = 0; call < FW_CALL_COUNT; call++) {
-        struct fw_writer own = {0};
-        fw_write_text(&own, labels);
-        fw_write(&own, ",", 1);
-        fw_write_label(&own, "call", fw_settle_call_name((enum fw_settle_call)call));
-        fw_write(&own, "", 1);
-        page->out.failed = page->out.failed || own.failed;
-        for (int code = 1; code < FILA_STATUS_COUNT && !own.failed; code++) {
+        const char *name = fw_settle_call_name((enum fw_settle_call)call);
+        for (int code = 1; code < FILA_STATUS_COUNT; code++) {
             if (q->counters.settle_errors[call][code]) {
-                fw_sample_with(
-                    page, own.data, "code", fila_status_name((fila_status)code),
+                fw_sample_with_two(
+                    page, labels, "call", name, "code", fila_status_name((fila_status)code),
                     q->counters.settle_errors[call][code]);
             }
         }
-        fw_writer_fini(&own);
     }
 }
 
 /* ---- Now ---- */
 
-static void held(struct fw_page *page, const struct fw_queue_status *q, const char *labels)
+static void held(struct fw_page *page, const struct fw_queue_status *q, fila_view labels)
 {
     fw_sample(page, labels, q->stats.held);
 }
 
-static void held_bytes(struct fw_page *page, const struct fw_queue_status *q, const char *labels)
+static void held_bytes(struct fw_page *page, const struct fw_queue_status *q, fila_view labels)
 {
     fw_sample(page, labels, q->stats.held_bytes);
 }
 
-static void running(struct fw_page *page, const struct fw_queue_status *q, const char *labels)
+static void running(struct fw_page *page, const struct fw_queue_status *q, fila_view labels)
 {
     fw_sample(page, labels, q->stats.running);
 }
 
-static void retry_waiting(struct fw_page *page, const struct fw_queue_status *q, const char *labels)
+static void retry_waiting(struct fw_page *page, const struct fw_queue_status *q, fila_view labels)
 {
     fw_sample(page, labels, q->stats.retry_waiting);
 }
 
-static void slots(struct fw_page *page, const struct fw_queue_status *q, const char *labels)
+static void slots(struct fw_page *page, const struct fw_queue_status *q, fila_view labels)
 {
     fw_sample(page, labels, q->concurrency);
 }
 
-static void stuck(struct fw_page *page, const struct fw_queue_status *q, const char *labels)
+static void stuck(struct fw_page *page, const struct fw_queue_status *q, fila_view labels)
 {
     fw_sample(page, labels, q->stuck);
 }
 
-static void stream_up(struct fw_page *page, const struct fw_queue_status *q, const char *labels)
+static void stream_up(struct fw_page *page, const struct fw_queue_status *q, fila_view labels)
 {
     fw_sample(page, labels, q->stats.streams_up);
 }
 
-static void reconnects(struct fw_page *page, const struct fw_queue_status *q, const char *labels)
+static void reconnects(struct fw_page *page, const struct fw_queue_status *q, fila_view labels)
 {
     fw_sample(page, labels, q->counters.reconnects);
 }
 
-static void breaker_state(struct fw_page *page, const struct fw_queue_status *q, const char *labels)
+static void breaker_state(struct fw_page *page, const struct fw_queue_status *q, fila_view labels)
 {
     fw_sample(page, labels, !q->look.breaker_since ? 0 : !q->look.breaker_trial ? 1 : 2);
 }
 
-static void trouble(struct fw_page *page, const struct fw_queue_status *q, const char *labels)
+static void trouble(struct fw_page *page, const struct fw_queue_status *q, fila_view labels)
 {
     for (int t = 0; t < FW_TROUBLE_COUNT; t++) {
         fw_sample_with(
@@ -144,29 +132,26 @@ static void trouble(struct fw_page *page, const struct fw_queue_status *q, const
 static void visibility_timeout(
     struct fw_page *page,
     const struct fw_queue_status *q,
-    const char *labels)
+    fila_view labels)
 {
     fw_sample_seconds(page, labels, q->look.visibility_timeout);
 }
 
-static void children(struct fw_page *page, const struct fw_queue_status *q, const char *labels)
+static void children(struct fw_page *page, const struct fw_queue_status *q, fila_view labels)
 {
     for (int c = 0; c < FW_CHILD_STATES && q->has_children; c++) {
         fw_sample_with(page, labels, "state", q->children[c].name, q->children[c].value);
     }
 }
 
-static void child_exits(struct fw_page *page, const struct fw_queue_status *q, const char *labels)
+static void child_exits(struct fw_page *page, const struct fw_queue_status *q, fila_view labels)
 {
     for (int c = 0; c < FW_CHILD_CAUSES && q->has_children; c++) {
         fw_sample_with(page, labels, "cause", q->child_exits[c].name, q->child_exits[c].value);
     }
 }
 
-static void handler_counter(
-    struct fw_page *page,
-    const struct fw_queue_status *q,
-    const char *labels)
+static void handler_counter(struct fw_page *page, const struct fw_queue_status *q, fila_view labels)
 {
     for (uint32_t c = 0; c < q->handler_counter_count; c++) {
         fw_sample_with(
@@ -174,87 +159,76 @@ static void handler_counter(
     }
 }
 
-static void plugin_info(struct fw_page *page, const struct fw_queue_status *q, const char *labels)
+static void plugin_info(struct fw_page *page, const struct fw_queue_status *q, fila_view labels)
 {
-    struct fw_writer own = {0};
-    fw_write_text(&own, labels);
-    fw_write(&own, ",", 1);
-    fw_write_label(&own, "version", q->handler_version);
-    fw_write(&own, "", 1);
-    page->out.failed = page->out.failed || own.failed;
-    if (!own.failed) {
-        fw_sample_with(page, own.data, "build_id", q->handler_build_id, 1);
-    }
-    fw_writer_fini(&own);
+    fw_sample_with_two(
+        page, labels, "version", q->handler_version, "build_id", q->handler_build_id, 1);
 }
 
 /* ---- The worker ---- */
 
-static void ready(struct fw_page *page, const struct fw_queue_status *q, const char *labels)
+static void ready(struct fw_page *page, const struct fw_queue_status *q, fila_view labels)
 {
     (void)q;
     fw_sample(page, labels, page->snapshot->start_took != 0);
 }
 
-static void draining(struct fw_page *page, const struct fw_queue_status *q, const char *labels)
+static void draining(struct fw_page *page, const struct fw_queue_status *q, fila_view labels)
 {
     (void)q;
     fw_sample(page, labels, page->snapshot->draining);
 }
 
-static void reloads(struct fw_page *page, const struct fw_queue_status *q, const char *labels)
+static void reloads(struct fw_page *page, const struct fw_queue_status *q, fila_view labels)
 {
     (void)q;
     fw_sample_with(page, labels, "result", "done", page->snapshot->reloads_done);
     fw_sample_with(page, labels, "result", "refused", page->snapshot->reloads_refused);
 }
 
-static void build_info(struct fw_page *page, const struct fw_queue_status *q, const char *labels)
+static void build_info(struct fw_page *page, const struct fw_queue_status *q, fila_view labels)
 {
     (void)q;
     fw_sample_with(page, labels, "version", FILA_WORKER_VERSION, 1);
 }
 
-static void cpu(struct fw_page *page, const struct fw_queue_status *q, const char *labels)
+static void cpu(struct fw_page *page, const struct fw_queue_status *q, fila_view labels)
 {
     (void)q;
     fw_sample_seconds(page, labels, page->process->cpu_ns);
 }
 
-static void resident(struct fw_page *page, const struct fw_queue_status *q, const char *labels)
+static void resident(struct fw_page *page, const struct fw_queue_status *q, fila_view labels)
 {
     (void)q;
     fw_sample(page, labels, page->process->resident_bytes);
 }
 
-static void virtual_memory(
-    struct fw_page *page,
-    const struct fw_queue_status *q,
-    const char *labels)
+static void virtual_memory(struct fw_page *page, const struct fw_queue_status *q, fila_view labels)
 {
     (void)q;
     fw_sample(page, labels, page->process->virtual_bytes);
 }
 
-static void threads(struct fw_page *page, const struct fw_queue_status *q, const char *labels)
+static void threads(struct fw_page *page, const struct fw_queue_status *q, fila_view labels)
 {
     (void)q;
     fw_sample(page, labels, page->process->threads);
 }
 
-static void open_fds(struct fw_page *page, const struct fw_queue_status *q, const char *labels)
+static void open_fds(struct fw_page *page, const struct fw_queue_status *q, fila_view labels)
 {
     (void)q;
     fw_sample(page, labels, page->process->open_fds);
 }
 
-static void max_fds(struct fw_page *page, const struct fw_queue_status *q, const char *labels)
+static void max_fds(struct fw_page *page, const struct fw_queue_status *q, fila_view labels)
 {
     (void)q;
     fw_sample(page, labels, page->process->max_fds);
 }
 
-static void start_time(struct fw_page *page, const struct fw_queue_status *q, const char *labels)
+static void start_time(struct fw_page *page, const struct fw_queue_status *q, fila_view labels)
 {
     (void)q;
     fw_sample_seconds(page, labels, (int64_t)(page->process->started * 1000) * FILA_MS);

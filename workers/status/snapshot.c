@@ -89,33 +89,56 @@ static void merge(struct fw_queue_status *sum, const struct fw_queue_status *par
     }
 }
 
-static struct fw_queue_status *find(
-    struct fw_queue_status *list,
+/* Of queue and handler: most that differ are told apart by it. */
+static uint64_t hash_of(const struct fw_queue_status *q)
+{
+    uint64_t hash = UINT64_C(1469598103934665603);
+    for (const char *p = q->queue; *p; p++) {
+        hash = (hash ^ (unsigned char)*p) * UINT64_C(1099511628211);
+    }
+    for (const char *p = q->handler; *p; p++) {
+        hash = (hash ^ (unsigned char)*p) * UINT64_C(1099511628211);
+    }
+    return hash;
+}
+
+/* One of the list, or `count`. */
+static uint32_t find(
+    const struct fw_queue_status *const *list,
+    const uint64_t *hashes,
     uint32_t count,
     const struct fw_queue_status *like)
 {
-    for (uint32_t i = 0; i < count; i++) {
-        if (strcmp(list[i].queue, like->queue) == 0 &&
-            strcmp(list[i].handler, like->handler) == 0) {
-            return &list[i];
-        }
+    uint32_t i = 0;
+    while (i < count && !(hashes[i] == hashes[count] && strcmp(list[i]->queue, like->queue) == 0 &&
+                          strcmp(list[i]->handler, like->handler) == 0)) {
+        i++;
     }
-    return NULL;
+    return i;
 }
 
-const struct fw_queue_status *fw_snapshot_merged(
+const struct fw_queue_status **fw_snapshot_merged(
     const struct fw_snapshot *snapshot,
     struct fw_arena *memory,
     uint32_t *ret_count)
 {
-    struct fw_queue_status *list = fw_arena_alloc(memory, snapshot->queue_count + 1, sizeof *list);
+    uint32_t all = snapshot->queue_count;
+    const struct fw_queue_status **list = fw_arena_alloc(memory, all + 1, sizeof(*list));
+    uint64_t *hashes = fw_arena_alloc(memory, all + 1, sizeof *hashes);
     uint32_t count = 0;
-    for (uint32_t i = 0; list && i < snapshot->queue_count; i++) {
-        struct fw_queue_status *same = find(list, count, &snapshot->queues[i]);
-        if (same) {
-            merge(same, &snapshot->queues[i]);
-        } else {
-            list[count++] = snapshot->queues[i];
+    for (uint32_t i = 0; list && hashes && i < all; i++) {
+        const struct fw_queue_status *q = &snapshot->queues[i];
+        hashes[count] = hash_of(q);
+        uint32_t same = find(list, hashes, count, q);
+        if (same == count) {
+            list[count++] = q;
+            continue;
+        }
+        struct fw_queue_status *sum = fw_arena_alloc(memory, 1, sizeof *sum);
+        if (sum) {
+            *sum = *list[same];
+            merge(sum, q);
+            list[same] = sum;
         }
     }
     *ret_count = count;

@@ -164,7 +164,7 @@ void fw_snapshot_free(struct fw_snapshot *snapshot); /* takes NULL */
 /* Its queues with those of one queue and handler added up (a reload has the old one drain beside
  * the new one, and keeps the counters of those that are gone), for series that must be unique. In
  * `memory`, which fails without memory; lists are left out. */
-const struct fw_queue_status *fw_snapshot_merged(
+const struct fw_queue_status **fw_snapshot_merged(
     const struct fw_snapshot *snapshot,
     struct fw_arena *memory,
     uint32_t *ret_count);

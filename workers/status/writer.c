@@ -29,25 +29,40 @@ void fw_write_text(struct fw_writer *writer, const char *text)
     fw_write(writer, text, strlen(text));
 }
 
-void fw_write_unsigned(struct fw_writer *writer, uint64_t number)
+static const char PAIRS[] =
+    "00010203040506070809101112131415161718192021222324252627282930313233343536373839"
+    "40414243444546474849505152535455565758596061626364656667686970717273747576777879"
+    "8081828384858687888990919293949596979899";
+
+char *fw_put_unsigned(char *at, uint64_t number)
 {
     char digits[20];
     size_t i = sizeof digits;
-    do {
-        digits[--i] = (char)('0' + number % 10);
-        number /= 10;
-    } while (number);
-    fw_write(writer, digits + i, sizeof digits - i);
+    if (number < 10) {
+        *at = (char)('0' + number);
+        return at + 1;
+    }
+    for (; number >= 100; number /= 100) {
+        i -= 2;
+        memcpy(digits + i, PAIRS + 2 * (number % 100), 2);
+    }
+    if (number >= 10) {
+        i -= 2;
+        memcpy(digits + i, PAIRS + 2 * number, 2);
+    } else {
+        digits[--i] = (char)('0' + number);
+    }
+    return fw_put(at, digits + i, sizeof digits - i);
 }
 
-void fw_write_seconds(struct fw_writer *writer, int64_t ns)
+char *fw_put_seconds(char *at, int64_t ns)
 {
     uint64_t size = ns < 0 ? UINT64_C(0) - (uint64_t)ns : (uint64_t)ns;
     uint64_t part = size % 1000000000;
     if (ns < 0) {
-        fw_write(writer, "-", 1);
+        *at++ = '-';
     }
-    fw_write_unsigned(writer, size / 1000000000);
+    at = fw_put_unsigned(at, size / 1000000000);
     if (part) {
         char digits[10] = ".000000000";
         size_t len = 1;
@@ -55,7 +70,24 @@ void fw_write_seconds(struct fw_writer *writer, int64_t ns)
             digits[i] = (char)('0' + part % 10);
             len = len == 1 && digits[i] != '0' ? i + 1 : len;
         }
-        fw_write(writer, digits, len);
+        at = fw_put(at, digits, len);
+    }
+    return at;
+}
+
+void fw_write_unsigned(struct fw_writer *writer, uint64_t number)
+{
+    char *at = fw_writer_room(writer, FW_NUMBER_SIZE);
+    if (at) {
+        writer->len += (size_t)(fw_put_unsigned(at, number) - at);
+    }
+}
+
+void fw_write_seconds(struct fw_writer *writer, int64_t ns)
+{
+    char *at = fw_writer_room(writer, FW_NUMBER_SIZE);
+    if (at) {
+        writer->len += (size_t)(fw_put_seconds(at, ns) - at);
     }
 }
 

@@ -36,6 +36,18 @@ void fw_write_unsigned(struct fw_writer *writer, uint64_t number);
 /* Nanoseconds as seconds, exactly and without needless zeros: "0.0025", "-3". */
 void fw_write_seconds(struct fw_writer *writer, int64_t ns);
 
+/* The same to where there is room for them (numbers: FW_NUMBER_SIZE); what is behind them. */
+#define FW_NUMBER_SIZE 32
+
+static inline char *fw_put(char *at, const char *data, size_t len)
+{
+    memcpy(at, data, len);
+    return at + len;
+}
+
+char *fw_put_unsigned(char *at, uint64_t number);
+char *fw_put_seconds(char *at, int64_t ns);
+
 /* The text, malloc'ed and zero-terminated, and its length; NULL when an allocation failed. The
  * writer is empty again. */
 char *fw_writer_take(struct fw_writer *writer, size_t *ret_len);
