@@ -7,7 +7,7 @@ import os
 import signal
 
 from browser import Browser
-from harness import SLOW, Skipped, expect, expect_equal
+from harness import SLOW, Skipped, expect, expect_equal, expect_match
 from registry import test
 from test_ops import Port, served
 
@@ -41,6 +41,11 @@ for (const e of document.querySelectorAll("body *")) {
   if (ratio < (parseFloat(style.fontSize) >= 18.6 ? 3 : 4.5)) bad.push(e.tagName + "." + e.className + " " + ratio.toFixed(2) + " " + e.textContent.slice(0, 30));
 }
 return [...new Set(bad)].slice(0, 10);
+"""
+# Walks by Tab from the top: what gets the focus, and what of that cannot be seen to have it.
+FOCUSED = """
+const e = document.activeElement, style = getComputedStyle(e);
+return [e === document.body ? "" : e.id || e.textContent.trim().slice(0, 30) || e.tagName, style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2];
 """
 NAMELESS = """
 return [...document.querySelectorAll("button, input, a, svg, table, section")].filter((e) => e.checkVisibility() && !(
@@ -130,6 +135,20 @@ def page_in_a_browser(bench):
     expect_equal("queues after filtering", queues, ["payments"])
     shot(browser, "filtered")
     browser.keys("escape")
+    browser.run('const f = document.getElementById("filter"); f.value = ""; f.dispatchEvent(new Event("input"));')
+    browser.run('document.querySelector("#glance .bad").click();')
+    states = browser.run('return [...document.querySelectorAll("#queues tbody tr")].map((r) => r.cells[1].textContent);')
+    expect_equal("queues of that state alone", states, ["■ breaker open"])
+    browser.run('document.querySelector("#glance .bad").click(); document.querySelector(".skip").focus();')
+    walk = [browser.run(FOCUSED)]
+    while len(walk) < 60 and walk[-1][0]:
+        browser.keys("tab")
+        walk.append(browser.run(FOCUSED))
+    expect_equal("focus that cannot be seen", [name for name, seen in walk if name and not seen], [])
+    names = [name for name, _ in walk]
+    expect(names[0] == "Skip to the queues" and names[-1] == "" and {"hold", "filter", "all", "/metrics"} <= set(names)
+           and names.index("hold") < names.index("filter") < names.index("all"), "the walk by Tab: %r", names)
+    expect_equal("things that move by themselves", browser.run("return document.getAnimations().length;"), 0)
     browser.keys("p")
     expect_equal("paused", browser.run('return document.getElementById("hold").getAttribute("aria-pressed");'), "true")
     browser.keys("p")
@@ -142,13 +161,19 @@ def page_in_a_browser(bench):
     worker.signal(signal.SIGKILL)
     worker.wait(10)
     browser.wait("the page to say so", 'return document.documentElement.classList.contains("stale") && document.getElementById("verdict-text").textContent.startsWith("no answer");')
+    gone = browser.run('return document.getElementById("gone").checkVisibility() && document.getElementById("gone").textContent;')
+    expect_match("what it says", r"^The worker does not answer since \d\d:\d\d:\d\d\. .*WORKER-STOP", gone or "")
     shot(browser, "stale")
+    drawn = browser.run('return document.querySelector("#plot-rate path.a").getAttribute("d").length;')
     again = served(bench, CONFIG % {**config, "port": port.number}, streams=4, level="info")
     Port(again, 30)
     browser.wait("the page to go on by itself", 'return !document.documentElement.classList.contains("stale") && document.getElementById("host").textContent.endsWith(":%d");' % again.pid, 30)
     expect_equal("scripts that ran", browser.run("return window.hacked === undefined;"), True)
+    browser.wait("the restart to be marked", 'return document.querySelector("#plot-rate path.again").getAttribute("d").startsWith("M");')
+    kept = browser.run('return document.querySelector("#plot-rate path.a").getAttribute("d").length;')
+    expect(kept > drawn / 2, "the plot from before the restart is gone: %d of %d", kept, drawn)
     bench.enqueue_lines("orders", ["m"] * 4)  # what the first one held is still leased to it
     browser.wait("work to be shown", 'return document.querySelectorAll("#held tbody tr").length >= 4;', 30)
     again.signal(signal.SIGTERM)
     browser.wait("the drain to be shown", 'return document.getElementById("verdict-text").textContent.startsWith("draining");', 10)
-    again.wait(30)
+    again.kill()  # the drain itself is tested elsewhere
