@@ -78,13 +78,15 @@ def ctl_pause_resume(bench):
     expect_equal("both", [queue_of(bench, q)["state"] for q in ("work", "other")], ["paused", "paused"])
     bench.cli("ctl", "resume")
     _, err = bench.cli("ctl", "pause", "nosuch", status=1)
-    expect_match("an unknown queue", 'this worker has no queue "nosuch"', err)
+    expect_match("an unknown queue", 'this worker has no queue "nosuch"$', err.strip())
+    _, err = bench.cli("ctl", "pause", "wrok", status=1)
+    expect_match("one that is nearly known", 'this worker has no queue "wrok"; "work" perhaps', err)
     worker.stop()
 
 
 @test()
 def ctl_set(bench):
-    """One at a time by order: never two of them at once; over the configured number: refused."""
+    """One at a time by order: never two of them at once; and more than configured, on threads made for it."""
     os.mkdir(bench.path("done"))
     command = bench.script("one.sh", 'mkdir one 2>/dev/null || touch two; sleep 0.05; rmdir one; touch done/$FILA_MESSAGE_ID')
     worker = start(bench, command)
@@ -93,8 +95,14 @@ def ctl_set(bench):
     bench.enqueue_lines("work", ["m"] * 12)
     bench.wait_files("done", 12)
     expect(not os.path.exists(bench.path("two")), "two ran at once")
-    _, err = bench.cli("ctl", "set", "work", "--concurrency", "4", status=1)
-    expect_match("more than configured", "concurrency 4 is over the configured one", err)
+    bench.write("wait.sh", "#!/bin/sh\nmkdir -p in; touch in/$FILA_MESSAGE_ID; while [ ! -e go ]; do sleep 0.05; done\n", 0o755)
+    os.replace(bench.path("wait.sh"), command)
+    bench.cli("ctl", "set", "work", "--concurrency", "9")
+    bench.enqueue_lines("work", ["m"] * 9)
+    bench.wait_files("in", 9)
+    expect_equal("at once, of 3 configured", queue_of(bench, "work")["count"]["running"], 9)
+    bench.write("go", "")
+    bench.wait_stats("work", depth=0, in_flight=0)
     bench.cli("ctl", "set", "work", "--rate", "0.5")
     expect_equal("rate", queue_of(bench, "work")["rate"], 0.5)
     worker.signal(signal.SIGHUP)
@@ -127,6 +135,45 @@ def ctl_loglevel_reload_drain(bench):
     worker.wait(20, 0)
     expect_equal("why", worker.events("DRAIN-START")[0]["why"], "fila-worker ctl drain")
     worker.account()
+
+
+HANGING = """broker = "%(broker)s";
+queues = ( { queue = "work"; handler = { plugin = "%(plugin)s"; }; concurrency = 2; visibility_timeout = "600s"; },
+           { queue = "apart"; handler = { plugin = "%(plugin)s"; }; isolation = "process"; concurrency = 2; } );
+ctl = { socket = "w.ctl"; };
+"""
+
+
+@test()
+def ctl_dump_of_a_handler_that_hangs(bench):
+    """The dump says which thread hangs, over which message, since when and where; the others go on."""
+    bench.start_broker()
+    bench.create_queue("work", "600s")
+    bench.create_queue("apart")
+    worker = bench.start_ready(HANGING % {"broker": bench.broker, "plugin": bench.plugin("unstable_one")}, streams=2)
+    worker.wait_event("WORKER-READY")
+    bench.enqueue_lines("work", ["hang"])
+    held = bench.wait_until("the handler to run", 20, lambda: queue_of(bench, "work")["held"],
+                            lambda held: [h["state"] for h in held] == ["running"])
+    for ask_for in (lambda: bench.cli("ctl", "dump"), lambda: worker.signal(signal.SIGUSR1)):
+        mark = worker.mark()
+        ask_for()
+        worker.wait_event("DUMP", since=mark, msg="queue", queue="work")
+        threads = [e for e in worker.log(mark) if e.get("event") == "DUMP" and e["msg"] == "thread"]
+        hangs = [e for e in threads if e.get("doing") == "handle"]
+        expect_equal("threads in a handler (%r)" % threads, [e.get("message_id") for e in hangs], [held[0]["id"]])
+        expect_match("where it hangs", r"handle \(unstable_one\.so\+0x[0-9a-f]+\)", hangs[0]["stack"])
+        expect_equal("of which queue", (hangs[0]["queue"], hangs[0]["thread"]), ("work", "fw:work"))
+        expect(hangs[0]["running_ms"] >= 0, "since when? %r", hangs[0])
+        names = {e["thread"] for e in threads}
+        expect({"fila-io", "fila-ctl", "fila-log"} <= names, "threads without a name: %r", names)
+        io = [e for e in threads if e["thread"] == "fila-io"][0]
+        expect_match("the I/O thread's stack", r"\(fila-worker\+0x", io["stack"])
+    bench.enqueue_lines("work", ["ok"] * 20)
+    worker.wait_event("MESSAGE-DONE", count=20, seconds=20)
+    _, err = bench.cli("ctl", "set", "apart", "--concurrency", "3", status=1)
+    expect_match("more than it has children", "set concurrency = 3 in the config, and reload", err)
+    worker.kill()
 
 
 @test()

@@ -20,7 +20,7 @@ static const char HELP[] =
     "  --require-broker   exit 69 when no stream opens within 10 s\n"
     "\n"
     "Signals: TERM, INT drain (a second one: return everything and exit); HUP reload; TSTP, CONT pause, go on;\n"
-    "USR1 everything held into the log (DUMP).\n"
+    "USR1 everything held, and what each thread does and where, into the log (DUMP).\n"
     "Exit status: 0 drained clean; 64 usage; 66 handler missing or refused; 69 no broker (--require-broker);\n"
     "70 internal; 75 drain deadline passed, all returned; 76 passed, some could not be; 78 config invalid.\n";
 

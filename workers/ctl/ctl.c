@@ -3,7 +3,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
-#include "status/dump.h"
+#include "plugin/stacks.h"
 #include "status/status_json.h"
 
 #include <errno.h>
@@ -100,17 +100,6 @@ static void status(struct fw_ctl *ctl, int fd)
     fw_snapshot_free(s);
 }
 
-static void dump(struct fw_ctl *ctl, int fd)
-{
-    const struct fw_status_source *source = ctl->commands->source;
-    struct fw_snapshot *s = source->take(source->user, FW_SNAPSHOT_LISTS, PATIENCE);
-    if (s) {
-        fw_status_dump(s);
-    }
-    send_result(fd, s != NULL, "the I/O thread does not answer");
-    fw_snapshot_free(s);
-}
-
 /* Whether the client has gone. */
 static bool hung_up(int fd)
 {
@@ -181,7 +170,9 @@ static void obey(struct client *client, const struct fw_ctl_request *request)
         tap_messages(client, request);
         break;
     case FW_CTL_DUMP:
-        dump(client->ctl, client->fd);
+        send_result(
+            client->fd, commands->dump(commands->user),
+            "the I/O thread does not answer: its stack is in the log (DUMP), what it holds is not");
         break;
     case FW_CTL_VERB_COUNT:
         break;
@@ -209,10 +200,11 @@ static bool read_line(int fd, char *buffer, size_t size, size_t *ret_len)
     while (len < size) {
         struct pollfd p = {.fd = fd, .events = POLLIN};
         int64_t left = (until - fila_now()) / FILA_MS;
-        if (left <= 0 || poll(&p, 1, (int)left) <= 0) {
-            return false;
+        int ready = left <= 0 ? 0 : poll(&p, 1, (int)left);
+        if (ready < 0 && errno == EINTR) {
+            continue;
         }
-        ssize_t n = recv(fd, buffer + len, size - len, MSG_DONTWAIT);
+        ssize_t n = ready > 0 ? recv(fd, buffer + len, size - len, MSG_DONTWAIT) : -1;
         if (n <= 0) {
             return false;
         }
@@ -252,7 +244,9 @@ static void serve(struct client *client)
 static void *client_main(void *arg)
 {
     struct client *client = arg;
+    fw_stacks_enter();
     serve(client);
+    fw_stacks_leave();
     (void)shutdown(client->fd, SHUT_RDWR);
     atomic_store(&client->over, true);
     return NULL;
@@ -301,12 +295,14 @@ static void accept_one(struct fw_ctl *ctl)
         (void)close(fd);
         return;
     }
+    (void)pthread_setname_np(client->thread, "fila-ctl-client");
     client->used = true;
 }
 
 static void *ctl_main(void *arg)
 {
     struct fw_ctl *ctl = arg;
+    fw_stacks_enter();
     for (;;) {
         struct pollfd fds[] = {
             {.fd = ctl->stop_fd, .events = POLLIN}, {.fd = ctl->listen_fd, .events = POLLIN}};
@@ -322,6 +318,7 @@ static void *ctl_main(void *arg)
             join(&ctl->clients[i]);
         }
     }
+    fw_stacks_leave();
     return NULL;
 }
 

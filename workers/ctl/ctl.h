@@ -33,6 +33,9 @@ struct fw_ctl_commands {
     void (*drain)(void *user);
     /* Waits until the reload is over. False: it was refused, or did not end in time. */
     bool (*reload)(void *user, char *ret_why, size_t size);
+    /* All that is held and every thread into the log. False: the I/O thread does not answer, so
+     * only the threads are there. */
+    bool (*dump)(void *user);
     /* From here on that tap is offered messages; NULL: none is, and the I/O thread has let go of
      * it. False: it does not answer, and may still use the last one. */
     bool (*tap)(void *user, struct fw_tap *tap);

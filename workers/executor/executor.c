@@ -59,6 +59,11 @@ void fw_executor_refresh(struct fw_executor *executor)
     executor->ops->refresh(executor);
 }
 
+bool fw_executor_grow(struct fw_executor *executor, uint32_t concurrency)
+{
+    return executor->ops->grow(executor, concurrency);
+}
+
 bool fw_executor_stop(struct fw_executor *executor, int64_t deadline)
 {
     return executor->ops->stop(executor, deadline);

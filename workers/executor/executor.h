@@ -201,6 +201,10 @@ const struct fw_counters *fw_executor_counters(const struct fw_executor *executo
  * was (events PLUGIN-REPLACED, PLUGIN-KEPT). Does not wait for any of that. Threads: does nothing,
  * a file is loaded once. Thread: any. */
 void fw_executor_refresh(struct fw_executor *executor);
+/* More threads, from now on: as many as `concurrency`, if it has fewer; they are made soon, and
+ * stay. False: it has fewer and cannot have more (children: their number is that of the start). I/O
+ * thread. */
+bool fw_executor_grow(struct fw_executor *executor, uint32_t concurrency);
 /* Takes no more jobs, puts those without a thread on the done list, waits for running handlers up
  * to `deadline` (CLOCK_BOOTTIME ns), closes the instances, frees. Does not cancel what runs: do
  * that before. False: some were still running at the deadline (or had been given up before): their

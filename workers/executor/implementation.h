@@ -18,6 +18,7 @@ struct fw_executor_ops {
     void (*state)(struct fw_executor *executor, struct fw_executor_state *ret_state);
     const struct fw_counters *(*counters)(const struct fw_executor *executor);
     void (*refresh)(struct fw_executor *executor);
+    bool (*grow)(struct fw_executor *executor, uint32_t concurrency);
     bool (*stop)(struct fw_executor *executor, int64_t deadline);
 };
 

@@ -226,7 +226,7 @@ static struct fw_pool *new_pool(const struct fw_executor_options *options)
     pool->plugin = options->plugin;
     pool->queue = queue;
     pool->done = options->done;
-    pool->concurrency = options->concurrency ? options->concurrency : 1;
+    atomic_init(&pool->concurrency, options->concurrency ? options->concurrency : 1);
     pool->stuck_after = options->stuck_after > 0 ? options->stuck_after : 5 * FILA_S;
     pool->probe_timeout = options->probe_timeout > 0 ? options->probe_timeout : 30 * FILA_S;
     fw_runs_init(&pool->runs, queue, options->done);
@@ -434,6 +434,17 @@ static void pool_refresh(struct fw_executor *executor)
     (void)executor;
 }
 
+/* The watch makes them: as for threads that were lost. */
+static bool pool_grow(struct fw_executor *executor, uint32_t concurrency)
+{
+    struct fw_pool *pool = pool_of(executor);
+    if (concurrency > atomic_load(&pool->concurrency)) {
+        atomic_store(&pool->concurrency, concurrency);
+        fw_watch_poke(&pool->watch);
+    }
+    return true;
+}
+
 static const struct fw_executor_ops POOL_OPS = {
     .submit = pool_submit,
     .cancel = pool_cancel,
@@ -442,6 +453,7 @@ static const struct fw_executor_ops POOL_OPS = {
     .state = pool_state,
     .counters = pool_counters,
     .refresh = pool_refresh,
+    .grow = pool_grow,
     .stop = pool_stop,
 };
 

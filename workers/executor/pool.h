@@ -57,7 +57,7 @@ struct fw_pool {
     const struct fw_plugin *plugin;
     char *queue;
     struct fw_done_list *done;
-    uint32_t concurrency;
+    _Atomic uint32_t concurrency; /* only grows */
     int64_t stuck_after;
     int64_t probe_timeout;
     struct fw_instance shared; /* of a thread-safe plugin: opened by the first worker */

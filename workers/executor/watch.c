@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "log/log.h"
+#include "plugin/stacks.h"
 #include "pool.h"
 
 #define RETRY_INIT (5 * FILA_S)
@@ -16,16 +17,18 @@ static int64_t earlier(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-/* A thread was lost to its handler, or had been: replaced when too few serve. */
+/* A thread was lost to its handler, or more are wanted (fw_executor_grow): made when too few serve.
+ */
 static int64_t replace_lost(struct fw_pool *pool, int64_t now)
 {
     fila_error error = FILA_ERROR_INIT;
     (void)pthread_mutex_lock(&pool->locked.mutex);
     int64_t serving = (int64_t)pool->locked.serving + pool->locked.starting;
-    bool wanted = serving < (int64_t)pool->concurrency && !pool->locked.stopping;
+    int64_t concurrency = atomic_load(&pool->concurrency);
+    bool wanted = serving < concurrency && !pool->locked.stopping;
     (void)pthread_mutex_unlock(&pool->locked.mutex);
 
-    for (; wanted && serving < (int64_t)pool->concurrency; serving++) {
+    for (; wanted && serving < concurrency; serving++) {
         if (fw_pool_add_worker(pool, &error)) {
             FW_LOG(FW_EVENT_HANDLER_ERROR, error.text, fw_str("queue", pool->queue));
             return now + RETRY_INIT;
@@ -163,6 +166,7 @@ static void *watch_main(void *arg)
     struct fw_pool *pool = arg;
     struct fw_watch *watch = &pool->watch;
 
+    fw_stacks_enter();
     (void)pthread_mutex_lock(&watch->mutex);
     while (!watch->stop) {
         atomic_store(&watch->until, FILA_NEVER);
@@ -178,6 +182,7 @@ static void *watch_main(void *arg)
         }
     }
     (void)pthread_mutex_unlock(&watch->mutex);
+    fw_stacks_leave();
     return NULL;
 }
 

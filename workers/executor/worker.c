@@ -109,7 +109,7 @@ static void run_job(struct fw_worker *worker, struct fw_job *job)
     fw_run_start(run, job, now);
     fw_watch_run(&pool->watch, deadline);
     fila_view id = {run->delivery->id, run->delivery->id_len};
-    const struct fw_doing doing = {"handle", plugin_name(pool), pool->queue, id};
+    const struct fw_doing doing = {"handle", plugin_name(pool), pool->queue, id, now};
     fw_last_words_doing(&doing);
     int verdict = pool->plugin->table.handle(
         worker->instance->self, run->delivery, &worker->instance->services);
@@ -146,7 +146,8 @@ static void run_probe(struct fw_worker *worker, struct fw_probe *probe)
 
     set_probe(worker, probe, deadline);
     fw_watch_run(&pool->watch, deadline);
-    const struct fw_doing doing = {"probe", plugin_name(pool), pool->queue, {NULL, 0}};
+    const struct fw_doing doing = {
+        "probe", plugin_name(pool), pool->queue, {NULL, 0}, deadline - pool->probe_timeout};
     fw_last_words_doing(&doing);
     int answer = table->probe(worker->instance->self, &worker->instance->services);
     fw_last_words_doing(NULL);

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "crash.h"
+#include "plugin/stacks.h"
 #include "queue_status.h"
 
 #include <pthread.h>
@@ -264,7 +265,8 @@ static enum fw_obeyed order_one(struct fw_queue *queue, const struct fw_order *o
         pause_one(queue, order->kind == FW_ORDER_PAUSE);
         return FW_OBEYED;
     case FW_ORDER_ADJUST:
-        return fw_queue_adjust(queue, order->rate, order->concurrency) ? FW_OBEYED : FW_OVER_CONFIG;
+        return fw_queue_adjust(queue, order->rate, order->concurrency) ? FW_OBEYED
+                                                                       : FW_OVER_CHILDREN;
     case FW_ORDER_TAP:
         break;
     }
@@ -277,7 +279,7 @@ static enum fw_obeyed obey_order(struct fw_io *io, const struct fw_order *order)
     for (struct fw_queue *q = io->queues; q; q = *fw_queue_link(q)) {
         if (!order->queue || strcmp(order->queue, fw_queue_name(q)) == 0) {
             enum fw_obeyed one = order_one(q, order);
-            obeyed = obeyed == FW_OVER_CONFIG ? obeyed : one;
+            obeyed = obeyed == FW_OVER_CHILDREN ? obeyed : one;
         }
     }
     if (order->kind == FW_ORDER_TAP && obeyed == FW_OBEYED) {
@@ -605,6 +607,7 @@ static void turn(struct fw_io *io)
 static void *io_main(void *arg)
 {
     struct fw_io *io = arg;
+    fw_stacks_enter();
     while (!io->stopping) {
         turn(io);
         if (io->fail_over) {
@@ -618,6 +621,7 @@ static void *io_main(void *arg)
     (void)pthread_cond_broadcast(&io->locked.synced);
     (void)pthread_cond_broadcast(&io->locked.looked);
     (void)pthread_mutex_unlock(&io->locked.lock);
+    fw_stacks_leave();
     return NULL;
 }
 

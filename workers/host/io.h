@@ -91,8 +91,8 @@ struct fw_order {
 enum fw_obeyed {
     FW_OBEYED,
     FW_NO_SUCH_QUEUE,
-    FW_OVER_CONFIG, /* more than configured */
-    FW_NO_ANSWER    /* within `patience`: it may still be done later */
+    FW_OVER_CHILDREN, /* more than there are children to run them */
+    FW_NO_ANSWER      /* within `patience`: it may still be done later */
 };
 
 /* Has it done by the I/O thread, and waits for that. Thread: as fw_io_look. */

@@ -2,6 +2,7 @@
 #include "orders.h"
 
 #include "base/clock.h"
+#include "config/table.h"
 
 #include <stdio.h>
 
@@ -9,6 +10,32 @@
 #define RELOAD_ENDS 60 /* seconds: a reload may load slow handlers */
 
 /* ---- On the control socket's threads ---- */
+
+/* The name that may have been meant; NULL = none is near. */
+static const struct fw_queue_status *nearest(const struct fw_snapshot *s, const char *name)
+{
+    const struct fw_queue_status *found = NULL;
+    for (uint32_t i = 0; i < s->queue_count; i++) {
+        const struct fw_queue_status *q = &s->queues[i];
+        if (!q->gone && fw_is_near(name, q->queue) &&
+            (!found || fw_distance(name, q->queue) < fw_distance(name, found->queue))) {
+            found = q;
+        }
+    }
+    return found;
+}
+
+static void say_unknown(struct fw_orders *o, const char *queue, char *ret_why, size_t size)
+{
+    const struct fw_status_source *source = o->commands.source;
+    struct fw_snapshot *s = source->take(source->user, 0, PATIENCE);
+    const struct fw_queue_status *near = s ? nearest(s, queue) : NULL;
+    int n = snprintf(ret_why, size, "this worker has no queue \"%.200s\"", queue);
+    if (n > 0 && (size_t)n < size && near) {
+        (void)snprintf(ret_why + n, size - (size_t)n, "; \"%.200s\" perhaps?", near->queue);
+    }
+    fw_snapshot_free(s);
+}
 
 static bool order(void *user, const struct fw_ctl_request *request, char *ret_why, size_t size)
 {
@@ -25,12 +52,13 @@ static bool order(void *user, const struct fw_ctl_request *request, char *ret_wh
     case FW_OBEYED:
         return true;
     case FW_NO_SUCH_QUEUE:
-        (void)snprintf(ret_why, size, "this worker has no queue \"%.200s\"", request->queue);
+        say_unknown(o, request->queue, ret_why, size);
         return false;
-    case FW_OVER_CONFIG:
+    case FW_OVER_CHILDREN:
         (void)snprintf(
             ret_why, size,
-            "concurrency %u is over the configured one: raise it in the config, and reload",
+            "isolation is \"process\", whose children are counted at the start: set "
+            "concurrency = %u in the config, and reload",
             (unsigned)request->concurrency);
         return false;
     case FW_NO_ANSWER:
@@ -44,7 +72,7 @@ static void drain(void *user)
 {
     struct fw_orders *o = user;
     atomic_store(&o->drain_asked, true);
-    o->ring(o->user);
+    o->host.ring(o->host.user);
 }
 
 static bool reload(void *user, char *ret_why, size_t size)
@@ -56,7 +84,7 @@ static bool reload(void *user, char *ret_why, size_t size)
     (void)pthread_mutex_lock(&o->locked.lock);
     uint64_t before = o->locked.reloads;
     atomic_store(&o->reload_asked, true);
-    o->ring(o->user);
+    o->host.ring(o->host.user);
     int error = 0;
     while (o->locked.reloads == before && !o->locked.over && error == 0) {
         error = pthread_cond_timedwait(&o->locked.reloaded, &o->locked.lock, &until);
@@ -74,6 +102,12 @@ static bool reload(void *user, char *ret_why, size_t size)
     return over && !refused;
 }
 
+static bool dump(void *user)
+{
+    struct fw_orders *o = user;
+    return o->host.dump(o->host.user);
+}
+
 static bool set_tap(void *user, struct fw_tap *tap)
 {
     struct fw_orders *o = user;
@@ -88,21 +122,19 @@ void fw_orders_start(
     const struct fw_config *config,
     const struct fw_status_source *source,
     struct fw_io *io,
-    void (*ring)(void *user),
-    void *user)
+    const struct fw_orders_host *host)
 {
     char path[FW_CTL_PATH_SIZE];
     fila_error error = FILA_ERROR_INIT;
     pthread_condattr_t attributes;
     o->io = io;
-    o->ring = ring;
-    o->user = user;
+    o->host = *host;
     (void)pthread_mutex_init(&o->locked.lock, NULL);
     (void)pthread_condattr_init(&attributes);
     (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     (void)pthread_cond_init(&o->locked.reloaded, &attributes);
     (void)pthread_condattr_destroy(&attributes);
-    o->commands = (struct fw_ctl_commands){source, order, drain, reload, set_tap, o};
+    o->commands = (struct fw_ctl_commands){source, order, drain, reload, dump, set_tap, o};
     if (!fw_ctl_path(config, path)) {
         FW_LOG(
             FW_EVENT_CTL_OFF, "the path of the control socket is too long",

@@ -2,7 +2,7 @@
  *
  * What the control socket asks of the host. Its threads call these; what concerns queues goes to
  * the I/O thread, what concerns the worker as a whole is left for the supervisor, who looks at it
- * when `ring` has woken him.
+ * when `host.ring` has woken him.
  */
 #ifndef FW_HOST_ORDERS_H
 #define FW_HOST_ORDERS_H
@@ -13,12 +13,18 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+/* What the host does for orders. */
+struct fw_orders_host {
+    void (*ring)(void *user); /* wakes the supervisor */
+    bool (*dump)(void *user); /* as fw_ctl_commands; any thread */
+    void *user;
+};
+
 struct fw_orders {
     struct fw_ctl *ctl; /* NULL = no socket */
     struct fw_ctl_commands commands;
     struct fw_io *io;
-    void (*ring)(void *user);
-    void *user;
+    struct fw_orders_host host;
     atomic_bool drain_asked;
     atomic_bool reload_asked;
 
@@ -38,8 +44,7 @@ void fw_orders_start(
     const struct fw_config *config,
     const struct fw_status_source *source,
     struct fw_io *io,
-    void (*ring)(void *user),
-    void *user);
+    const struct fw_orders_host *host);
 /* A reload is over, whoever asked for it; `why` it was refused, NULL = it was not. Thread:
  * supervisor. */
 void fw_orders_reloaded(struct fw_orders *orders, const char *why);

@@ -16,6 +16,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* As in the config. */
+#define PREFETCH_MOST 100000u
+
 /* ---- Items ---- */
 
 void fw_queue_release(struct fw_queue *q, struct fw_item *item, unsigned user)
@@ -467,13 +470,18 @@ void fw_queue_pause(struct fw_queue *q, bool on)
 bool fw_queue_adjust(struct fw_queue *q, double rate, uint32_t concurrency)
 {
     struct fw_delivery_config engine = engine_config(q, q->config);
-    if (concurrency > q->config->concurrency) {
+    if (concurrency && !fw_executor_grow(q->executor, concurrency)) {
         return false;
     }
     q->rate = rate < 0 ? q->rate : rate;
     q->concurrency = concurrency ? concurrency : q->concurrency;
     engine.rate = q->rate < 0 ? engine.rate : q->rate;
-    engine.concurrency = q->concurrency ? q->concurrency : engine.concurrency;
+    if (q->concurrency) {
+        uint64_t prefetch = (uint64_t)engine.prefetch * q->concurrency / engine.concurrency;
+        prefetch = prefetch < PREFETCH_MOST ? prefetch : PREFETCH_MOST;
+        engine.prefetch = prefetch > engine.prefetch ? (uint32_t)prefetch : engine.prefetch;
+        engine.concurrency = q->concurrency;
+    }
     fw_delivery_reconfigure(q->engine, fw_queue_clock(q, q->turn->now), &engine);
     return true;
 }

@@ -130,7 +130,8 @@ bool fw_queue_serves(const struct fw_queue *queue);
 void fw_queue_moved(struct fw_queue *queue, const char *broker);
 void fw_queue_pause(struct fw_queue *queue, bool on);
 /* Other limits until the next reload: `rate` in starts a second (negative: as it was),
- * `concurrency` up to the configured one (0: as it was). False: more than configured. */
+ * `concurrency` messages at once (0: as it was); over the configured one, what is read ahead grows
+ * with it. False: more than it has children. */
 bool fw_queue_adjust(struct fw_queue *queue, double rate, uint32_t concurrency);
 /* New settings of the same handler and concurrency. `config` outlives the queue. */
 void fw_queue_reconfigure(struct fw_queue *queue, const struct fw_queue_config *config);

@@ -3,7 +3,9 @@
 
 #include "embedded.h"
 #include "http/http.h"
+#include "plugin/stacks.h"
 #include "status/dump.h"
+#include "threads.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -190,7 +192,8 @@ static bool open_io(struct fw_host *h)
 static void note_signal(struct fw_host *h, int number)
 {
     switch (number) {
-    case SIGUSR1: /* nothing is held yet that a dump could show, or a reload is on */
+    case SIGUSR1: /* where a handler's init hangs, say */
+        fw_threads_dump(1 + atomic_fetch_add(&h->dumps, 1));
         break;
     case SIGHUP:
         h->reload_asked = true;
@@ -256,6 +259,24 @@ static bool open_http(struct fw_host *h)
     }
 }
 
+/* The threads first: they say why, when the I/O thread does not answer. Any thread. */
+static bool dump(void *user)
+{
+    struct fw_host *h = user;
+    int64_t number = 1 + atomic_fetch_add(&h->dumps, 1);
+    fw_threads_dump(number);
+    struct fw_snapshot *s = take_snapshot(h, FW_SNAPSHOT_LISTS, DUMP_WITHIN);
+    if (s) {
+        fw_status_dump(s, number);
+    } else {
+        FW_LOG(
+            FW_EVENT_INTERNAL, "what is held is not in the dump: the I/O thread does not answer",
+            fw_int("pid", getpid()));
+    }
+    fw_snapshot_free(s);
+    return s != NULL;
+}
+
 static bool serve(struct fw_host *h)
 {
     const struct fw_config *config = h->config->config;
@@ -277,24 +298,13 @@ static bool serve(struct fw_host *h)
         fw_int("queues", (int64_t)config->queue_count), fw_str("broker", fw_io_url(h->io)),
         fw_int("start_ms", (fila_now() - h->started_at) / FILA_MS));
     h->ready = true;
-    fw_orders_start(&h->orders, config, &h->source, h->io, ring_host, h);
+    const struct fw_orders_host orders = {ring_host, dump, h};
+    fw_orders_start(&h->orders, config, &h->source, h->io, &orders);
     atomic_store(&h->published.start_took, fila_now() - h->started_at);
     return true;
 }
 
 /* ---- The loop ---- */
-
-static void dump(struct fw_host *h)
-{
-    struct fw_snapshot *s = take_snapshot(h, FW_SNAPSHOT_LISTS, DUMP_WITHIN);
-    if (s) {
-        fw_status_dump(s);
-    } else {
-        FW_LOG(
-            FW_EVENT_INTERNAL, "no dump: the I/O thread does not answer", fw_int("pid", getpid()));
-    }
-    fw_snapshot_free(s);
-}
 
 static void on_signal(struct fw_host *h, int number)
 {
@@ -309,7 +319,7 @@ static void on_signal(struct fw_host *h, int number)
         fw_io_pause(h->io, false);
         break;
     case SIGUSR1:
-        dump(h);
+        (void)dump(h);
         break;
     default:
         fw_host_drain(h, number == SIGTERM ? "SIGTERM" : "SIGINT");
@@ -459,6 +469,7 @@ int fw_host_run(const struct fw_host_options *options)
     struct fw_host h = {.options = options, .started_at = fila_now(), .state = {.lock = -1}};
     (void)pthread_mutex_init(&h.locked.lock, NULL);
     fw_log_init(FW_LOG_INFO, FW_LOG_AUTO);
+    fw_stacks_install();
     h.signal_fd = open_signals();
     h.event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     fw_log_start_thread();

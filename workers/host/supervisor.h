@@ -51,6 +51,7 @@ struct fw_host {
     atomic_bool stream_up;
     atomic_bool queue_missing;
     atomic_bool io_failed;
+    _Atomic int64_t dumps;
     struct fw_http *http;
     struct fw_orders orders;
     struct fw_host_published published;

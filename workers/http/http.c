@@ -6,6 +6,7 @@
 #include "clients.h"
 #include "listen.h"
 #include "log/log.h"
+#include "plugin/stacks.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -156,12 +157,14 @@ static int wait_ms(struct fw_http *http, int64_t now)
 static void *http_main(void *arg)
 {
     struct fw_http *http = arg;
+    fw_stacks_enter();
     for (;;) {
         struct pollfd files[FILES] = {
             {.fd = http->stop_fd, .events = POLLIN},
             {.fd = http->daemon ? http->epoll_fd : -1, .events = POLLIN}};
         (void)poll(files, FILES, wait_ms(http, fila_now()));
         if (files[0].revents) {
+            fw_stacks_leave();
             return NULL;
         }
         if (http->daemon) {

@@ -40,7 +40,8 @@
     X(CTL_OFF, "CTL-OFF", WARN,                                                                    \
       "The control socket cannot be opened; `fila-worker ctl` will not reach this worker.",        \
       "Set ctl.socket to a path of this worker's own, or to \"\" to do without.")                  \
-    X(DUMP, "DUMP", INFO, "A line of a dump that was asked for: a queue, or a message held.",      \
+    X(DUMP, "DUMP", INFO,                                                                          \
+      "A line of a dump that was asked for: a thread with its stack, a queue, or a message held.", \
       "None.")                                                                                     \
     X(INTERNAL, "INTERNAL", ERROR, "Something that should not happen did.",                        \
       "Report it with the log and `fila-worker version`. If work stands still, restart the "       \

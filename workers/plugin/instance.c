@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: AGPL-3.0-or-later */
 #include "plugin/instance.h"
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "log/log.h"
 #include "plugin/counters.h"
@@ -116,7 +117,10 @@ fila_status fw_instance_open(struct fw_instance *instance, fila_error *reterr)
 {
     const fila_plugin *table = &instance->plugin->table;
     const struct fw_doing doing = {
-        .what = "init", .plugin = plugin_name(instance->plugin), .queue = instance->queue};
+        .what = "init",
+        .plugin = plugin_name(instance->plugin),
+        .queue = instance->queue,
+        .since = fila_now()};
     fw_last_words_doing(&doing);
     bool failed = table->init && table->init(&instance->services, &instance->self) != 0;
     fw_last_words_doing(NULL);
@@ -131,7 +135,10 @@ fila_status fw_instance_open(struct fw_instance *instance, fila_error *reterr)
 void fw_instance_close(struct fw_instance *instance)
 {
     const struct fw_doing doing = {
-        .what = "close", .plugin = plugin_name(instance->plugin), .queue = instance->queue};
+        .what = "close",
+        .plugin = plugin_name(instance->plugin),
+        .queue = instance->queue,
+        .since = fila_now()};
     fw_last_words_doing(&doing);
     if (instance->plugin->table.close) {
         instance->plugin->table.close(instance->self);

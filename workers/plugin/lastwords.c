@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: AGPL-3.0-or-later */
 #include "plugin/lastwords.h"
 
+#include "plugin/stacks.h"
+
 #include <dlfcn.h>
 #include <link.h>
 #include <signal.h>
@@ -174,6 +176,7 @@ void fw_last_words_install(void)
 void fw_last_words_thread(void)
 {
     stack_t use = {.ss_size = STACK_SIZE};
+    fw_stacks_enter();
     if (stack) {
         return;
     }
@@ -188,6 +191,7 @@ void fw_last_words_thread(void)
 void fw_last_words_thread_end(void)
 {
     const stack_t none = {.ss_flags = SS_DISABLE};
+    fw_stacks_leave(); /* before its stack goes */
     if (stack) {
         (void)sigaltstack(&none, NULL);
         (void)munmap(stack, STACK_SIZE);
@@ -198,5 +202,11 @@ void fw_last_words_thread_end(void)
 
 void fw_last_words_doing(const struct fw_doing *now)
 {
+    atomic_signal_fence(memory_order_release); /* what it points to is written */
     doing = now;
+}
+
+const struct fw_doing *fw_last_words_now(void)
+{
+    return doing;
 }

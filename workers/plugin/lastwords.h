@@ -19,15 +19,19 @@ struct fw_doing {
     const char *plugin; /* path or name */
     const char *queue;  /* NULL = none */
     fila_view message_id;
+    int64_t since; /* CLOCK_BOOTTIME ns; 0 = not noted */
 };
 
 /* For the process, once, by the program's main thread. */
 void fw_last_words_install(void);
-/* For each thread that runs code of plugins; the second before it ends. */
+/* For each thread that runs code of plugins; the second before it ends. Such a thread can be asked
+ * for its stack (stacks.h). */
 void fw_last_words_thread(void);
 void fw_last_words_thread_end(void);
 
 /* `now` lives until the next call; NULL: nothing. */
 void fw_last_words_doing(const struct fw_doing *now);
+/* What this thread does; NULL = nothing. Safe in a signal handler. */
+const struct fw_doing *fw_last_words_now(void);
 
 #endif

@@ -282,6 +282,12 @@ static const struct fw_counters *process_counters(const struct fw_executor *exec
     return ((const struct fw_process *)executor)->counters;
 }
 
+/* A child has a place, and the places are made at the start. */
+static bool process_grow(struct fw_executor *executor, uint32_t concurrency)
+{
+    return concurrency <= process_of(executor)->concurrency;
+}
+
 static void process_refresh(struct fw_executor *executor)
 {
     struct fw_process *process = process_of(executor);
@@ -488,6 +494,7 @@ static const struct fw_executor_ops PROCESS_OPS = {
     .state = process_state,
     .counters = process_counters,
     .refresh = process_refresh,
+    .grow = process_grow,
     .stop = process_stop,
 };
 

@@ -30,14 +30,13 @@
 #include "config/config.h"
 #include "executor/implementation.h"
 #include "packet.h"
+#include "symbols.h"
 
 #include <limits.h>
 #include <pthread.h>
 #include <sys/types.h>
 
 /* ---- A plugin's file, as it was when it was looked at (generation.c) ---- */
-
-#define FW_BUILD_ID_SIZE 65 /* in hex, cut off */
 
 struct fw_generation {
     unsigned refs; /* manager's */
@@ -65,13 +64,6 @@ bool fw_generation_is_current(const struct fw_generation *generation);
 int fw_generation_watch(const struct fw_generation *generation);
 /* Reads what it says. Whether it is about the file: written and closed, or put in its place. */
 bool fw_generation_noticed(const struct fw_generation *generation, int inotify);
-
-/* ---- Names of places in an ELF file (symbols.c); the file is not trusted ---- */
-
-/* The function that has the address (as linked, not as loaded). False: none, or it is stripped. */
-bool fw_symbol_find(int fd, uint64_t address, char *ret_name, size_t size, uint64_t *ret_offset);
-/* In hex; "" without one. */
-void fw_file_build_id(int fd, char ret_id[FW_BUILD_ID_SIZE]);
 
 /* ---- What a child writes to standard output and error (output.c) ---- */
 
