@@ -2,6 +2,7 @@
 """The control socket: orders to a running worker, who may give them, and clients that mean harm."""
 import json
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -199,6 +200,15 @@ def ctl_tap(bench):
     expect(any(entry["skipped_before"] > 0 for entry in lines), "nothing was left out at 2 a second: %r", lines)
     full.signal(signal.SIGINT)
     full.wait(15)
+    # One who does not read holds up nobody.
+    with socket.socket(socket.AF_UNIX) as slow:
+        slow.connect(bench.path("w.ctl"))
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        mark = worker.mark()
+        slow.sendall(b'{"do":"tap","per_second":1000,"payload":true}\n')
+        worker.wait_event("CTL-ORDER", since=mark, msg="tap")
+        bench.enqueue_lines("other", ["x" * 4000] * 400)  # over a megabyte of lines
+        bench.wait_stats("other", depth=0, in_flight=0)
     worker.stop()
 
 
@@ -229,6 +239,13 @@ def ctl_strangers(bench):
                   's.connect(sys.argv[1]);print(s.recv(1000).decode())')
         done = subprocess.run(["python3", "-c", script, bench.path("w.ctl")], capture_output=True, text=True, timeout=30)
         expect_match("another user", "user 65534 may not give orders", done.stdout + done.stderr)
+        os.chmod(bench.path("w.ctl"), 0o600)
+        shutil.copy(bench.worker_path, bench.path("fila-worker"))
+        done = subprocess.run([bench.path("fila-worker"), "ctl", "status", "--socket", bench.path("w.ctl")],
+                              preexec_fn=lambda: (os.setgid(65534), os.setuid(65534)), cwd="/",
+                              env=bench.environment(), capture_output=True, text=True, timeout=60)
+        expect_equal("its status of `ctl`", done.returncode, 69)
+        expect_match("what `ctl` tells it", "w.ctl is not for this user: orders come from .* root: Permission denied", done.stderr)
     else:
         print("not root: another user was not tried")
     expect_equal("drains", worker.events("DRAIN-START"), [])

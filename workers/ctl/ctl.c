@@ -343,9 +343,13 @@ int fw_ctl_connect(const char *path, fila_error *reterr)
     }
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address)) {
+        int error = errno;
         (void)fila_fail(
-            reterr, FILA_BROKER_UNAVAILABLE, "no worker listens at %s: %s", path,
-            strerrordesc_np(errno));
+            reterr, FILA_BROKER_UNAVAILABLE,
+            error == EACCES ? "%s is not for this user: orders come from the worker's own user, or "
+                              "from root: %s"
+                            : "no worker listens at %s: %s",
+            path, strerrordesc_np(error));
         if (fd >= 0) {
             (void)close(fd);
         }
