@@ -356,7 +356,11 @@ static void add_counter(void *user, const char *name, uint64_t value)
 {
     struct counter_list *list = user;
     struct fw_queue_status *q = list->queue;
-    if (q->handler_counter_count < FILA_COUNTERS_MAX) {
+    if (!q->handler_counters) { /* most handlers have none */
+        q->handler_counters =
+            fw_arena_alloc(&list->snapshot->memory, FILA_COUNTERS_MAX, sizeof *q->handler_counters);
+    }
+    if (q->handler_counters && q->handler_counter_count < FILA_COUNTERS_MAX) {
         q->handler_counters[q->handler_counter_count++] =
             (struct fw_handler_counter){text(list->snapshot, name, NAME_SIZE), value};
     }
@@ -369,12 +373,7 @@ static void describe_counters(
 {
     struct counter_list list = {s, ret};
     const struct fw_counters *counters = fw_executor_counters(q->executor);
-    if (!counters) {
-        return;
-    }
-    ret->handler_counters =
-        fw_arena_alloc(&s->memory, FILA_COUNTERS_MAX, sizeof *ret->handler_counters);
-    if (ret->handler_counters) {
+    if (counters) {
         fw_counters_each(counters, add_counter, &list);
     }
 }

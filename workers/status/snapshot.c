@@ -169,9 +169,22 @@ static size_t character(const unsigned char *p, size_t left)
     return shown ? len : 0;
 }
 
+/* Bytes from the start that any text may have as they are. */
+static size_t plain(const unsigned char *p, size_t len)
+{
+    size_t i = 0;
+    while (i < len && p[i] >= 0x20 && p[i] < 0x7f) {
+        i++;
+    }
+    return i;
+}
+
 const char *fw_snapshot_text(struct fw_snapshot *snapshot, fila_view text, size_t limit)
 {
     const unsigned char *p = (const unsigned char *)text.data;
+    if (text.len <= limit && plain(p, text.len) == text.len) {
+        return fw_arena_copy(&snapshot->memory, text.data, text.len);
+    }
     char *copy = fw_arena_alloc(&snapshot->memory, 1, (text.len < limit ? text.len : limit) + 1);
     size_t len = 0;
     if (!copy) {
