@@ -401,7 +401,7 @@ STUCK = """broker = "%(broker)s";
 queues = ( { queue = "work"; handler = { plugin = "%(plugin)s"; }; concurrency = 4; timeout = "200ms"; stuck_limit = 1;
   retry = { attempts = 0; first = "50ms"; max = "100ms"; }; visibility_timeout = "60s"; } );
 http = { listen = "127.0.0.1:0"; };
-drain_timeout = "1s";
+drain_timeout = "3s";
 """
 
 
