@@ -305,7 +305,7 @@ def a_reload_that_hangs_is_refused_and_stops_nothing(bench):
     bench.create_queue("work")
     good = ledger_config(bench)
     worker = bench.start_ready(good)
-    slow = ledger_config(bench, options='init = "10min";', more='start_timeout = "2s";')
+    slow = ledger_config(bench, options='init = "10min";', more='start_timeout = "6s";')
     bench.write("fila-worker.cfg", slow.replace('"work"', '"more"').replace(
         "} );", "}, " + good[good.index("{"):]))
     worker.signal(signal.SIGHUP)
@@ -313,7 +313,7 @@ def a_reload_that_hangs_is_refused_and_stops_nothing(bench):
     bench.wait_stats("work", depth=0)
     expect_equal("refused while the queue was served", worker.events("RELOAD-REFUSED"), [])
     worker.wait_event("RELOAD-REFUSED")
-    bench.write("fila-worker.cfg", slow.replace('"2s"', '"1h"').replace('"work"', '"more"'))
+    bench.write("fila-worker.cfg", slow.replace('"6s"', '"1h"').replace('"work"', '"more"'))
     worker.signal(signal.SIGHUP)
     expect_equal("acked", worker.stop(10)["acked"], 1)
 
