@@ -194,6 +194,27 @@ def calls_that_hang_end_the_stream(bench):
 
 
 @test()
+def calls_without_a_connection_end_the_stream(bench):
+    """After GOAWAY the stream lives on, but no new connection for calls is to be had: a stopping server's
+    listener when its backlog is full. It must be let go of, or it never ends."""
+    bench.start_broker()
+    direct = bench.broker
+    bench.create_queue("work", "60s")
+    proxy = Proxy(bench, direct)
+    worker = bench.start_ready(ledger_config(bench, proxy.url, vt="60s"), FILA_WORKER_BROKER=proxy.url)
+    worker.wait_event("STREAM-OPEN")
+    proxy.refuse(True)
+    proxy.goaway()
+    bench.enqueue_lines("work", ["m"])
+    worker.wait_event("BROKER-HANGS", 40)
+    bench.wait_stats("work", consumers=0, seconds=20)
+    proxy.refuse(False)
+    bench.wait_stats("work", depth=0, seconds=40)
+    expect_equal("acked", worker.stop()["acked"], 1)
+    expect_equal("runs", len(runs(bench)), 1)
+
+
+@test()
 def calls_that_hang_lead_to_the_next_broker(bench):
     broker = bench.start_faulty_broker()
     one = bench.broker

@@ -178,6 +178,8 @@ void fw_queue_stream_ended(struct fw_queue *q, struct fw_stream_slot *slot, enum
 
 /* No answer to anything sent for this long: the broker is on its way out, or stopped. */
 #define HANGING (2 * FILA_S)
+/* The same when there is no connection for calls, although that of the stream still lives. */
+#define UNCONNECTED (5 * FILA_S)
 /* Calls that hang together count once. */
 #define HANG_PACE (5 * FILA_S)
 
@@ -195,7 +197,7 @@ static void calls_hang(struct fw_queue *q, int64_t now)
 
 /* A call was not answered in time. Where leases are short, so are the calls: several in a row count
  * as one. */
-static void note_silence(struct fw_queue *q, int64_t sent_at, int64_t now)
+static void note_silence(struct fw_queue *q, int64_t sent_at, int64_t now, int64_t limit)
 {
     int64_t answered = q->turn->answered_at;
     if (answered >= sent_at) {
@@ -204,7 +206,7 @@ static void note_silence(struct fw_queue *q, int64_t sent_at, int64_t now)
     if (answered >= q->silent_since || sent_at < q->silent_since) {
         q->silent_since = sent_at;
     }
-    if (now - q->silent_since >= HANGING) {
+    if (now - q->silent_since >= limit) {
         calls_hang(q, now);
     }
 }
@@ -214,9 +216,13 @@ void fw_queue_call_ended(struct fw_queue *q, fila_status code, int64_t sent_at)
     int64_t now = fila_now();
     switch (code) {
     case FILA_TIMEOUT:
-        note_silence(q, sent_at, now);
+        note_silence(q, sent_at, now, HANGING);
         break;
     case FILA_BROKER_UNAVAILABLE:
+        if (fw_delivery_stats(q->engine).streams_up > 0) {
+            note_silence(q, sent_at, now, UNCONNECTED);
+        }
+        break;
     case FILA_CANCELLED:
     case FILA_CLOSED:
     case FILA_NO_MEMORY:
