@@ -176,6 +176,17 @@ static void add_faults(void)
          .count = 2,
          .after_messages = 100},
         {.kind = FILA_FAULT_ERROR, .call = FILA_CALL_NACK, .nth = 3, .count = 5, .wire_code = 14},
+        {.kind = FILA_FAULT_HALF_OPEN,
+         .call = FILA_CALL_ACK,
+         .nth = 1000,
+         .count = 3,
+         .delay_ms = 20},
+        {.kind = FILA_FAULT_HALF_OPEN,
+         .call = FILA_CALL_CONSUME,
+         .nth = 3,
+         .count = 2,
+         .delay_ms = 20,
+         .after_messages = 50},
     };
     fila_error error;
     for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++) {
