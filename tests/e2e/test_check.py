@@ -162,7 +162,7 @@ def check_does_not_wait_long_for_a_broker(bench):
     expect_match("warning", r"warning: broker: grpc://127\.0\.0\.1:\d+ does not answer: ", err)
 
 
-@test()
+@test(seconds=120)
 def check_says_what_answers_at_the_address(bench):
     """Nothing, an HTTP/1 server, a TLS port; and a broker that does not take the key, or is none."""
     def chaos(code):
@@ -180,8 +180,10 @@ def check_says_what_answers_at_the_address(bench):
     )
     for start, said in rows:
         port = start(bench)
-        out, err = check(bench, GOOD, FILA_WORKER_BROKER="grpc://127.0.0.1:%d" % port)
-        expect_match(said, r"warning: broker: .*" + said % port, err)
+        wanted = r"warning: broker: .*" + said % port
+        # Asked again where a busy machine let the 3 s pass.
+        out, _ = bench.wait_until(wanted, 60, lambda: check(bench, GOOD, FILA_WORKER_BROKER="grpc://127.0.0.1:%d" % port),
+                                  lambda answer: re.search(wanted, answer[1]))
         expect_equal("last line", out, "config is fine: 1 queue, the broker could not be asked, 1 warning\n")
 
 

@@ -41,6 +41,8 @@ def dlq_chooses_by_cause_and_header(bench):
     expect_equal("by both", [s["payload"] for s in shown], ["c"])
     out, _ = bench.cli("dlq", "show", "work", "--cause", "broker", "--hex")
     expect_match("moved by the broker", r"payload \(1 bytes\):\n    000000  64\n1 of 4 dead letters", out)
+    bench.cli("dlq", "show", "work", "--limit", "1")
+    expect_equal("leased after looking, at all and at one of four", bench.stats("work.dlq")["in_flight"], 0)
     out = bench.json("dlq", "redrive", "work", "--cause", "timeout", "--dry-run")
     expect_equal("dry run", (out["redriven"], out["chosen"], out["waiting"], out["dry_run"]), (0, 2, 4, True))
     expect_equal("all are still there", bench.stats("work.dlq")["depth"], 4)

@@ -130,11 +130,12 @@
       "`fila-worker ctl pause QUEUE` saves messages from becoming dead letters meanwhile.")        \
     X(HANDLER_WORKS, "HANDLER-WORKS", INFO, "A try succeeded again after HANDLER-FAILING.",        \
       "Put dead letters of that time back: `fila-worker dlq redrive QUEUE`.")                      \
-    X(HANDLER_LOG, "HANDLER-LOG", INFO, "A line that a handler logged.", "None.")                  \
-    X(HANDLER_DEBUG, "HANDLER-DEBUG", DEBUG, "The same, at level debug.", "None.")                 \
-    X(HANDLER_WARN, "HANDLER-WARN", WARN, "The same, at level warn.",                              \
+    X(HANDLER_LOG, "HANDLER-LOG", INFO, "A line that a handler logged at level info.", "None.")    \
+    X(HANDLER_DEBUG, "HANDLER-DEBUG", DEBUG, "A line that a handler logged at level debug.",       \
+      "None.")                                                                                     \
+    X(HANDLER_WARN, "HANDLER-WARN", WARN, "A line that a handler logged at level warn.",           \
       "See the line; the words are the handler's own.")                                            \
-    X(HANDLER_ERROR, "HANDLER-ERROR", ERROR, "The same, at level error.",                          \
+    X(HANDLER_ERROR, "HANDLER-ERROR", ERROR, "A line that a handler logged at level error.",       \
       "See the line; the words are the handler's own.")                                            \
     X(OVERLEASED, "OVERLEASED", WARN,                                                              \
       "The broker leases more ahead than this worker can do within the lease.",                    \
@@ -199,7 +200,7 @@
     /* Plugins */                                                                                  \
     X(PLUGIN_LOADED, "PLUGIN-LOADED", INFO, "A handler plugin was loaded.", "None.")               \
     X(PLUGIN_REFUSED, "PLUGIN-REFUSED", ERROR,                                                     \
-      "A handler plugin cannot be used; the line says which field differs.",                       \
+      "A handler cannot be used; the line says what differs, or what its own start said.",         \
       "Rebuild it against this host's fila/plugin.h, or correct its path or options; "             \
       "`fila-worker plugin verify FILE` says more.")                                               \
     X(PLUGIN_REPLACED, "PLUGIN-REPLACED", INFO,                                                    \
