@@ -66,7 +66,7 @@ def letters(bench, causes):
                   "--header", "x-fila-dead-letter-reason=" + reason, data="an order")
 
 
-@test(seconds=90)
+@test(seconds=180)
 def guide_deploy(bench):
     it = Follower(bench)
     it.start_broker()
@@ -75,13 +75,13 @@ def guide_deploy(bench):
     expect_equal("acked", it.worker.account()["acked"], 2)
 
 
-@test(seconds=90)
+@test(seconds=180)
 def guide_size(bench):
     bench.start_broker()
     Follower(bench).follow("config/guide/size.md")
 
 
-@test(seconds=90)
+@test(seconds=180)
 def guide_dead_letters(bench):
     bench.start_broker()
     bench.create_queue("orders")
@@ -89,7 +89,7 @@ def guide_dead_letters(bench):
     Follower(bench).follow("config/guide/dead-letters.md")
 
 
-@test(seconds=90)
+@test(seconds=180)
 def guide_watch(bench):
     it = Follower(bench)
     it.start_broker()
@@ -115,7 +115,7 @@ def guide_watch(bench):
     it.stop_worker()
 
 
-@test(seconds=120)
+@test(seconds=180)
 def guide_readme(bench):
     """As a newcomer does: installed into a prefix, the first config, the first plugin."""
     if SLOW > 1:
