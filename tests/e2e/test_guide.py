@@ -228,7 +228,7 @@ def bad_command(bench, helps, command):
     """What of a command line no verb's help has."""
     words = re.split(r"[|;>&#]|  ", command)[0].split()
     words = [w for w in words if w not in ("VERB", "...")]
-    if not words or words[0].startswith(("-", "$", "[")) or not re.fullmatch(r"[a-z]+", words[0]):
+    if not words or words[0].startswith(("-", "$", "[")) or not re.fullmatch(r"[a-z]+", words[0]) or words[0] == "version":
         return []
     verb = words[0]
     if verb == "new" or verb == "plugin":
