@@ -95,7 +95,12 @@ static enum fw_verify_place place_of(const void *address)
 static void on_crash(int number, siginfo_t *info, void *context)
 {
     (void)context;
-    if (getpid() == crash_page->pid && !crash_page->crash.signal) {
+    static _Atomic pid_t first;
+    pid_t none = 0;
+    bool ours = getpid() == crash_page->pid;
+    if (ours && !atomic_compare_exchange_strong(&first, &none, gettid()) && none != gettid()) {
+        (void)sleep(10); /* another thread writes its frames, and then ends us all */
+    } else if (ours && !crash_page->crash.signal) {
         crash_page->crash.signal = number;
         if (number == SIGSEGV || number == SIGBUS) {
             crash_page->crash.place = place_of(info->si_addr);
