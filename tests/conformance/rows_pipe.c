@@ -9,7 +9,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* Puts in `count` messages of `size` bytes, each begun by its number, 64 calls at once. */
+/* Puts in `count` messages of `size` bytes, each begun by its number; fewer than the broker holds
+ * answers for. */
 struct filling {
     _Atomic int done;
     _Atomic int failed;
@@ -194,7 +195,7 @@ static void order_behind_a_full_stream(struct world *w)
     };
 
     char payload[16];
-    create(w, NULL, 0);
+    create(w, NULL, 600000); /* no lease ends on a machine that takes long for the enqueues */
     fila_consumer *stream = open_stream(w, NULL);
     for (int i = 0; i < MESSAGES; i++) { /* one by one: calls at once arrive in any order */
         (void)snprintf(payload, sizeof payload, "%d", i);

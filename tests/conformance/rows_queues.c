@@ -302,11 +302,16 @@ static void on_set(void *user, const fila_reply *reply, const fila_error *error)
 static void config_most(struct world *w)
 {
     enum {
-        ENTRIES = 10005
+        ENTRIES = 10005,
+        AT_ONCE = 1000 /* a broker whose disk is slow holds so many answers, and refuses what is
+                          over its bound */
     };
 
     char key[32];
     for (int i = 0; i < ENTRIES; i++) {
+        while (i - settings_done >= AT_ONCE) {
+            rest(1);
+        }
         (void)snprintf(key, sizeof key, "most.%05d", i);
         fila_request request = {
             .call = FILA_CALL_SET_CONFIG,
