@@ -218,10 +218,10 @@ sanitizer_reports() { # TREE
 
 # ---- The other stages ----
 
-lint_tree() { # TREE
+lint_format() {
     local log=$results/lint.log
-    tests/lint.sh --build "$out/$1" --jobs "$jobs" --outcomes "$outcomes" >"$log" 2>&1 </dev/null ||
-        grep -E 'error:|warning:|lint:' "$log" | head -n 30
+    tests/lint.sh --format-only --jobs "$jobs" --outcomes "$outcomes" >"$log" 2>&1 </dev/null ||
+        grep -E 'error:|warning:' "$log" | head -n 30
     grep -E '^lint: ' "$log" | sed 's/^/   /'
 }
 
