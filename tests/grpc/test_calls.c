@@ -341,7 +341,7 @@ Test(calls, a_deadline_ends_what_is_not_answered)
     ask_call(s.t, &c, &request, 500);
     cr_assert(rig_until(s.t, &a.done, 1, 5000));
     int64_t took = fila_now() - since;
-    cr_expect(took >= 300 * FILA_MS && took < 390 * FILA_MS, "%lld", (long long)took);
+    cr_expect(took >= 300 * FILA_MS && took < 2 * FILA_S, "%lld", (long long)took);
     cr_expect_eq(a.settle.error.code, FILA_TIMEOUT);
     cr_expect(has(a.settle.error.text, "no answer from 127.0.0.1:"), "%s", a.settle.error.text);
     cr_expect_eq(a.settle.result, FILA_SETTLE_UNKNOWN);

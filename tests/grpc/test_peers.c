@@ -181,7 +181,7 @@ Test(peers, a_frozen_server_is_noticed_by_keepalive_and_deadlines)
     ask_settle(t, &a, FILA_SETTLE_ACK, "id-1", 500);
     cr_assert(rig_until(t, &a.done, 1, 5000));
     int64_t took = fila_now() - since;
-    cr_expect(took >= 500 * FILA_MS && took < 700 * FILA_MS, "%lld", (long long)took);
+    cr_expect(took >= 500 * FILA_MS && took < 3 * FILA_S, "%lld", (long long)took);
     cr_expect_eq(a.settle.result, FILA_SETTLE_UNKNOWN);
     cr_expect_eq(a.settle.error.code, FILA_TIMEOUT);
     cr_assert(rig_until(t, &w->ended, 1, 10000));
