@@ -96,22 +96,22 @@ void fw_sample_with(
 void fw_sample_with_two(
     struct fw_page *page,
     fila_view labels,
-    const char *key,
-    const char *value,
-    const char *key2,
-    const char *value2,
+    const struct fw_label *first,
+    const struct fw_label *second,
     uint64_t number)
 {
-    char *at = line_begin(page, labels, label_size(key, value) + label_size(key2, value2));
+    char *at = line_begin(
+        page, labels,
+        label_size(first->key, first->value) + label_size(second->key, second->value));
     if (!at) {
         return;
     }
     *at++ = '{';
     at = fw_put(at, labels.data, labels.len);
     *at++ = ',';
-    at = label_put(at, key, value);
+    at = label_put(at, first->key, first->value);
     *at++ = ',';
-    at = fw_put(label_put(at, key2, value2), "} ", 2);
+    at = fw_put(label_put(at, second->key, second->value), "} ", 2);
     line_end(page, fw_put_unsigned(at, number));
 }
 

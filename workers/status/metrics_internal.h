@@ -55,6 +55,13 @@ extern const size_t fw_family_count;
 /* One line: name, labels (empty = none), number. */
 void fw_sample(struct fw_page *page, fila_view labels, uint64_t number);
 void fw_sample_seconds(struct fw_page *page, fila_view labels, int64_t ns);
+
+/* A label: a key and a value as it is, escaped when it is written. */
+struct fw_label {
+    const char *key;
+    const char *value;
+};
+
 /* The same with one label more, and with two. */
 void fw_sample_with(
     struct fw_page *page,
@@ -65,10 +72,8 @@ void fw_sample_with(
 void fw_sample_with_two(
     struct fw_page *page,
     fila_view labels,
-    const char *key,
-    const char *value,
-    const char *key2,
-    const char *value2,
+    const struct fw_label *first,
+    const struct fw_label *second,
     uint64_t number);
 void fw_sample_histogram(
     struct fw_page *page,

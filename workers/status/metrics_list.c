@@ -65,8 +65,9 @@ static void settle_errors(struct fw_page *page, const struct fw_queue_status *q,
         const char *name = fw_settle_call_name((enum fw_settle_call)call);
         for (int code = 1; code < FILA_STATUS_COUNT; code++) {
             if (q->counters.settle_errors[call][code]) {
+                const struct fw_label of = {"code", fila_status_name((fila_status)code)};
                 fw_sample_with_two(
-                    page, labels, "call", name, "code", fila_status_name((fila_status)code),
+                    page, labels, &(struct fw_label){"call", name}, &of,
                     q->counters.settle_errors[call][code]);
             }
         }
@@ -161,8 +162,9 @@ static void handler_counter(struct fw_page *page, const struct fw_queue_status *
 
 static void plugin_info(struct fw_page *page, const struct fw_queue_status *q, fila_view labels)
 {
-    fw_sample_with_two(
-        page, labels, "version", q->handler_version, "build_id", q->handler_build_id, 1);
+    const struct fw_label version = {"version", q->handler_version};
+    const struct fw_label build = {"build_id", q->handler_build_id};
+    fw_sample_with_two(page, labels, &version, &build, 1);
 }
 
 /* ---- The worker ---- */

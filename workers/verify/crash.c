@@ -6,6 +6,7 @@
 
 #include <dlfcn.h>
 #include <execinfo.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -99,7 +100,7 @@ static void on_crash(int number, siginfo_t *info, void *context)
     pid_t none = 0;
     bool ours = getpid() == crash_page->pid;
     if (ours && !atomic_compare_exchange_strong(&first, &none, gettid()) && none != gettid()) {
-        (void)sleep(10); /* another thread writes its frames, and then ends us all */
+        (void)poll(NULL, 0, 10000); /* another thread writes its frames, and then ends us all */
     } else if (ours && !crash_page->crash.signal) {
         crash_page->crash.signal = number;
         if (number == SIGSEGV || number == SIGBUS) {
