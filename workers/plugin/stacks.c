@@ -190,7 +190,9 @@ static bool wait_for_answer(int64_t patience)
     do {
         failed = sem_clockwait(&stacks.answered, CLOCK_MONOTONIC, &until);
     } while (failed && errno == EINTR);
-    return !failed;
+    /* What was answered comes before what reads `wanted`, also for tools that do not know this way
+     * of waiting for a semaphore. */
+    return !failed && atomic_load(&stacks.wanted) == 0;
 }
 
 /* Who has begun to answer when we give up ends it, which takes no time to speak of. */
