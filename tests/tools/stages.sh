@@ -68,6 +68,7 @@ stage() { # NAME WHAT
 
 stages_end() {
     stage_close
+    behind_end
     local passed failed skipped unstable
     passed=$(sum_of pass) failed=$(sum_of fail) skipped=$(sum_of skip) unstable=$(sum_of unstable)
     if [ "$failed" != 0 ]; then
@@ -113,27 +114,34 @@ build_tree() { # TREE CC CMAKE-OPTION...
     fi
 }
 
-# Builds trees, one after the other, while the tests of another wait for this and that. Each is a
-# line "TREE CC CMAKE-OPTION...", and is awaited in its own stage.
-build_behind() { # LINE...
+# ---- Work behind the stages ----
+
+# Keeps the processors busy while the tests of a stage wait for this and that: calls FUNCTION with each
+# NAME, one after the other. What it prints is shown by `behind_await NAME`.
+behind_begin() { # FUNCTION NAME...
+    local function=$1
+    shift
     (
         shell_pid=$BASHPID
         renice -n 10 -p $BASHPID >/dev/null
-        for line in "$@"; do
-            read -r -a words <<<"$line"
-            stage_name=${words[0]}
-            build_tree "${words[@]}" >"$results/$stage_name.behind" 2>&1
-            touch "$results/$stage_name.ended"
+        for name in "$@"; do
+            stage_name=
+            "$function" "$name" >"$results/$name.behind" 2>&1
+            touch "$results/$name.ended"
         done
     ) &
     behind=$!
 }
 
-build_await() { # TREE
+behind_await() { # NAME
     while [ ! -e "$results/$1.ended" ] && kill -0 "$behind" 2>/dev/null; do
         sleep 0.2
     done
     cat "$results/$1.behind"
+}
+
+behind_end() {
+    [ -z "${behind:-}" ] || wait "$behind"
 }
 
 # ---- Tests ----
@@ -246,7 +254,7 @@ fuzz_one() { # NAME PROGRAM CORPUS SECONDS
 
 fuzz_tree() { # TREE SECONDS
     [ -s "$out/$1/tests/fuzzers.txt" ] || return 0
-    ( # of its own, for `wait -n` takes any child of the shell, and a build may run behind
+    ( # of its own, for `wait -n` takes any child of the shell
         running=0
         while IFS=';' read -r name program corpus; do
             fuzz_one "$name" "$program" "$corpus" "$2" &
