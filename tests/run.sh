@@ -64,9 +64,9 @@ fi
 
 # A sanitizer has nothing to say of figures: server_fair measures shares; nor more of the same rows by way of
 # a process in between (stand_in, server). ThreadSanitizer has none of the command line, which has one thread,
-# nor of the tables of bad input and of kills, whose threads other tests have.
+# nor of the tables of bad input and of kills and of the guides' drills, whose threads other tests have.
 not_asan='^(server_fair|client_stand_in|conformance_stand_in|faults\.server)$'
-not_tsan='^(server_fair|bad_plugins|store_crash|client_stand_in|conformance_(embedded|stand_in)|faults\..*|e2e\.(bad_.*|check_.*|dlq_.*|.*_are_used))$'
+not_tsan='^(server_fair|bad_plugins|store_crash|client_stand_in|conformance_(embedded|stand_in)|faults\..*|e2e\.(bad_.*|check_.*|drill_.*|guide_.*|dlq_.*|.*_are_used))$'
 
 stages_begin "$out" "$jobs"
 plain_cc=${CC:-gcc}

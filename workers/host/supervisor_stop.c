@@ -12,19 +12,22 @@
 
 void fw_host_drain(struct fw_host *h, const char *why)
 {
-    int64_t timeout = h->config->config->drain_timeout;
-    int64_t now = fila_now();
-    if (!h->draining) {
+    bool first = !h->draining;
+    int64_t timeout = first ? h->config->config->drain_timeout : HURRY;
+    int64_t deadline = fila_now() + timeout;
+    h->draining = true;
+    if (first || deadline < h->drain_deadline) { /* never later than it was */
+        h->drain_deadline = deadline;
+    }
+    /* Before the log tells it, whose reader may ask /readyz at once. */
+    atomic_store(&h->published.drain_deadline, h->drain_deadline);
+    if (first) {
         FW_LOG(
             FW_EVENT_DRAIN_START, "stopping", fw_str("why", why),
             fw_int("drain_timeout_ms", timeout / FILA_MS));
-        h->draining = true;
-        h->drain_deadline = now + timeout;
-    } else { /* never later than it was */
+    } else {
         FW_LOG(FW_EVENT_DRAIN_HURRY, "returning everything, then exiting", fw_str("why", why));
-        h->drain_deadline = now + HURRY < h->drain_deadline ? now + HURRY : h->drain_deadline;
     }
-    atomic_store(&h->published.drain_deadline, h->drain_deadline);
     fw_io_drain(h->io, NULL, h->drain_deadline);
     for (struct fw_served *s = h->served; s; s = s->next) {
         s->state = FW_SERVED_DRAINING;
