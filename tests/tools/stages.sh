@@ -110,7 +110,7 @@ build_tree() { # TREE CC CMAKE-OPTION...
     else
         grep -E ' error: |^FAILED|undefined reference|CMake Error' "$log" | cut -c1-200 | awk '!seen[$0]++' | head -n 20
         outcome fail 1 "the build (${log#"$root"/})" \
-            "CC=$cc cmake -S . -B $out/$tree -G Ninja -DFILA_WERROR=ON $* && ninja -C $out/$tree"
+            "CC=$cc cmake -S . -B $out/$tree -G Ninja -DFILA_WERROR=ON ${*@Q} && ninja -C $out/$tree"
     fi
 }
 
