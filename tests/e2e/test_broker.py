@@ -174,4 +174,5 @@ def the_sample_on_failure_script_dead_letters(bench):
     bench.cli("queue", "config", "set", "attempts:work", "2")
     bench.enqueue_lines("work", ["never works"])
     bench.wait_stats("work.dlq", depth=1)
+    worker.wait_event("MESSAGE-FAILED", count=2)
     expect_equal("tries", len(worker.events("MESSAGE-FAILED")), 2)

@@ -85,6 +85,7 @@ def retry_then_success(bench):
     worker = bench.start_worker(exec_config(bench, command))
     bench.wait_files("done", 1)
     bench.wait_stats("work", depth=0)
+    worker.wait_event("MESSAGE-FAILED", count=2)
     failed = worker.events("MESSAGE-FAILED")
     expect_equal("attempts that failed", [e.get("attempt") for e in failed], [1, 2])
     expect_match("reason", "not yet: 1", failed[0].get("error", ""))

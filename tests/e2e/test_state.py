@@ -190,8 +190,8 @@ def max_running_over_all_queues(bench):
     bench.wait_files("seen", 40)
     for name in ("one", "two"):
         bench.wait_stats(name, depth=0, in_flight=0)
-    done = [e["queue"] for e in worker.events("MESSAGE-DONE")]
     account = worker.stop()
+    done = [e["queue"] for e in worker.events("MESSAGE-DONE")]
     expect_equal("acked", account["acked"], 40)
     counts = {int(bench.read(os.path.join("seen", f))) for f in bench.listing("seen")}
     expect(max(counts) <= 2, "runs at once: %r", counts)
