@@ -96,6 +96,8 @@ stages_end() {
 
 built() { [ -e "$out/$1/.built" ]; }
 
+export CCACHE_DEPEND=1 # what is not in the cache is then preprocessed once, not twice
+
 build_tree() { # TREE CC CMAKE-OPTION...
     local tree=$1 cc=$2 began_at cpu_at log=$results/$1.build.log
     shift 2
