@@ -53,12 +53,12 @@ queues = ( { queue = "work"; handler = { plugin = "exec"; command = [ "%(command
 def journal_outlives_kill9(bench):
     """What was finished, and its ack lost with the process, is acked on sight and not run again."""
     bench.start_broker()
-    bench.create_queue("work", "2s")
+    bench.create_queue("work", "5s")
     relay = Relay(int(bench.broker.rsplit(":", 1)[1]))
     bench.cleanups.append(relay.listener.close)
     os.mkdir(bench.path("runs"))
     command = bench.script("count.sh", 'while [ ! -e go ]; do sleep 0.02; done\n: > "runs/$FILA_MESSAGE_ID.$$"')
-    config = EXEC % {"broker": bench.broker, "command": command}
+    config = EXEC.replace("2s", "5s") % {"broker": bench.broker, "command": command}
     first = bench.start_ready(config, FILA_WORKER_BROKER=relay.url)
     expect_equal("journal of the first", first.wait_event("JOURNAL-READY")["messages"], 0)
     bench.enqueue_lines("work", ["m%d" % i for i in range(8)])

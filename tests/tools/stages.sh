@@ -163,14 +163,15 @@ sanitizer_options() { # TREE
 
 # A test that fails is run once more, alone: what passes then is unstable, not failed.
 ctest_tree() { # TREE CTEST-OPTION...
-    local tree=$1 launcher= first=$results/$1.xml again=$results/$1.again.xml failed
+    local tree=$1 launcher= first=$results/$1.xml again=$results/$1.again.xml failed side_by_side=$((jobs * 2))
     shift
     sanitizer_options "$tree"
     case $tree in
     asan | tsan) launcher=$(layout_launcher) ;;
     esac
     order_tests "$out/$tree"
-    run_ctest "$first" -j "$((jobs * 2))" ${only:+-R "$only"} "$@"
+    [ "$tree" != tsan ] || side_by_side=$((jobs * 3)) # of its tests most wait, and no more is done behind them
+    run_ctest "$first" -j "$side_by_side" ${only:+-R "$only"} "$@"
     if [ -s "$first" ]; then
         failed=$($python tests/tools/ctest_report.py --failed "$first")
         [ -z "$failed" ] || run_ctest "$again" -j 1 -R "$failed"
