@@ -122,6 +122,7 @@ def ctl_loglevel_reload_drain(bench):
     worker.wait_event("MESSAGE-DONE")
     bench.cli("ctl", "reload")
     worker.wait_event("RELOAD-DONE")
+    expect_equal("reloads", len(worker.events("RELOAD-DONE")), 1)
     config = bench.read("fila-worker.cfg")
     bench.write("fila-worker.cfg", b"queues = 7;")
     _, err = bench.cli("ctl", "reload", "--socket", "w.ctl", status=1)
